@@ -596,7 +596,6 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 	rt_args_str(&args, letter);
 	rt_args_int(&args, now_ms);
 	rt_args_str(&args, time);
-	rt_args_int(&args, 0);
 	rt_args_str(&args, violation->subject);
 	if (repair == AUDIT_RESERVE)
 		rt_args_str(&args, violation->lines);
@@ -604,7 +603,7 @@ static bool ask_inventory(struct ctl *ctl, const struct violation *violation,
 	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
-	good = reply->type == REDIS_REPLY_ARRAY && reply->elements == 1;
+	good = rt_reply_text(reply) != NULL && reply->elements < 2;
 	if (!good)
 		ctl_error("%s: %s", violation->subject,
 			  reply->elements > 1 ? ctl_text(reply->element[1], "refused") : "refused");

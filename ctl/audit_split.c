@@ -207,7 +207,6 @@ static bool conclude(const struct split *split, enum stock_request request,
 	rt_args_str(&args, letter);
 	rt_args_int(&args, now_ms);
 	rt_args_str(&args, time);
-	rt_args_int(&args, 0);
 	rt_args_str(&args, split->order_id);
 	rt_args_str(&args, split->generation);
 	rt_args_str(&args, read);
@@ -221,7 +220,7 @@ static bool conclude(const struct split *split, enum stock_request request,
 	rt_args_done(&args);
 	if (reply == NULL)
 		return false;
-	ends = reply->elements > 0 ? ctl_text(reply->element[0], "!!!") : "!!!";
+	ends = rt_reply_text(reply) != NULL ? rt_reply_text(reply) : "!!!";
 	good = strncmp(ends, "!!!", 3) != 0;
 	*ret_again = good && ends[2] == '?';
 	if (!good)

@@ -51,8 +51,8 @@
 local STOCK, SKUS, ADJUSTMENTS = 'stock', 'skus', 'adjust:'
 local GROUP = 'inventory'
 local NEXT = { ['0'] = '1', ['1'] = '2', ['2'] = '3' } -- versions, as text
--- A counter: five numbers, and the text they were read from; false once they have changed. If it has a `threshold`: `low`,
--- whether it was below it then.
+-- A counter: five numbers, and the text they were read from; false once they have changed. Then the two that few steps change, and
+-- their part of the text. If it has a `threshold`: `low`, whether it was below it then.
 local AVAILABLE, RESERVED, COMMITTED, RECEIVED, VERSION, TEXT = 1, 2, 3, 4, 5, 6
 -- The most values for one command: Lua's stack holds 8000.
 local CHUNK = 2000
@@ -112,11 +112,11 @@ end
 local COUNTER_MAX = 9007199254740991 -- exact in a double
 
 local function counter_of(text)
-	local a, r, c, received, version = match(text, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+	local a, r, middle, c, received, version = match(text, '^(%d+) (%d+)( (%d+) (%d+) )(%d+)$')
 	local threshold
 	if not a then
-		a, r, c, received, version, threshold = match(text,
-			'^(%d+) (%d+) (%d+) (%d+) (%d+) ([1-9]%d*)$')
+		a, r, middle, c, received, version, threshold = match(text,
+			'^(%d+) (%d+)( (%d+) (%d+) )(%d+) ([1-9]%d*)$')
 	end
 	if not a then
 		return nil
@@ -126,7 +126,7 @@ local function counter_of(text)
 			version >= COUNTER_MAX or threshold and threshold + 0 > COUNTER_MAX then
 		return nil
 	end
-	local counter = { a, r, c, received, version, text }
+	local counter = { a, r, c, received, version, text, c, received, middle }
 	if threshold then
 		counter.threshold = threshold + 0
 		counter.low = a < counter.threshold
@@ -134,10 +134,14 @@ local function counter_of(text)
 	return counter
 end
 
--- The five numbers. %d, not '..', which writes large numbers as 1e+14.
+-- The five numbers. %d, not '..', which writes large numbers as 1e+14; and each costs as much as making four other strings.
 local function counter_text(counter)
-	return format('%d %d %d %d %d', counter[AVAILABLE], counter[RESERVED],
-		counter[COMMITTED], counter[RECEIVED], counter[VERSION])
+	local committed, received = counter[COMMITTED], counter[RECEIVED]
+	if counter[7] ~= committed or counter[8] ~= received then
+		counter[7], counter[8], counter[9] = committed, received, format(' %d %d ', committed, received)
+	end
+	return number_text(counter[AVAILABLE]) .. ' ' .. number_text(counter[RESERVED]) .. counter[9] ..
+		number_text(counter[VERSION])
 end
 
 -- The text, and behind it the threshold, if the counter has one.
@@ -225,7 +229,7 @@ end
 
 -- ---- requests of orders ----
 
-local IDS = 4 -- the order id of request i is args[IDS + i]
+local IDS = 3 -- the order id of request i is args[IDS + i]
 -- The bytes 'r', 'l', 'd' and '?' (98 is 'b', a return): a library has no 'string' yet while it is loaded.
 local RESERVE, RELEASE, DROP, ASK = 114, 108, 100, 63
 -- Lines as a flat list { sku, quantity, … }, cached, since many orders have the same lines. `damaged` is set if a
@@ -512,6 +516,15 @@ local function read_needed_counters(key, n)
 	read_counters(key, needed, needed_count, counters)
 end
 
+-- How many letters there are, in front of the number of extras, if there are any.
+local function request_count(letters)
+	local n = #letters
+	while byte(letters, n) <= 57 do -- '9'
+		n = n - 1
+	end
+	return n
+end
+
 -- Reads n requests from the arguments, and their records from Redis. Returns the position of the extras.
 local function read_requests(own, args, n)
 	records = call('HMGET', own.r, unpack(args, IDS + 1, IDS + n))
@@ -613,8 +626,8 @@ end
 -- orders are.
 local function serve(keys, args, own, n, at, decide, split)
 	local events, acks, extras = begin_batch(), at, nil
-	if args[4] ~= '0' then
-		acks = at + 4 * tonumber(args[4])
+	if #args[1] > n then
+		acks = at + 4 * tonumber(sub(args[1], n + 1))
 		extras = extras_of(args, at, acks)
 	end
 	drops.sold, drops.to, drops.of_both = nil, 0, false
@@ -642,10 +655,10 @@ local function serve(keys, args, own, n, at, decide, split)
 	if #args >= acks and not rest then
 		acknowledge(keys, GROUP, args, acks)
 	end
-	return rest and { ends, unpack(rest) } or { ends }
+	return rest and { ends, unpack(rest) } or ends -- a table costs more
 end
 
--- FCALL inventory_request 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
+-- FCALL inventory_request 1|2 <own events> [<order events>] <letters>[<extras>] <now_ms> <time> <order id> × n
 --       <lines> for each 'r', <order version> <lines> for each 'b' among the letters  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
 --
 -- Serves n requests, one letter each, in their order; '?' only asks for the record. Extras are for requests that
@@ -653,12 +666,12 @@ end
 -- that its order was dropped; of a drop: when none of its requests can be older. Else ''. After them come the entries to acknowledge; if a request is not served none is
 -- acknowledged.
 --
--- Answers { text, … }: the text has three letters per request: state before, state after, answer; '!!!' for one
+-- Answers text or { text, … }: the text has three letters per request: state before, state after, answer; '!!!' for one
 -- that failed; twice the state and '?' for one that was not served, because its order is split or because it asked
 -- for the record. For each of the latter two an error or the record follows, in their order; if there is none dropped_until_split,
 -- or '' if nothing was dropped.
 local function request(keys, args)
-	local own, n = own_keys(keys[1]), #args[1]
+	local own, n = own_keys(keys[1]), request_count(args[1])
 	local at = read_requests(own, args, n)
 	drops.key, drops.until_ms = own.dropped_until, false
 	read_needed_counters(own.stock, n)
@@ -676,7 +689,7 @@ end
 
 -- Of one request: what became of the reservation. nil: it was not served, or had no effect.
 local function outcome_of_request(answer)
-	local before, after, answered_by = match(answer[1], '^(%u)(%u)(.)$')
+	local before, after, answered_by = match(type(answer) == 'table' and answer[1] or answer, '^(%u)(%u)(.)$')
 	if not before or answered_by == '?' or before == after and answered_by == '-' then
 		return nil
 	end
@@ -736,7 +749,7 @@ local function read_conclusions(own, args, n)
 	return at
 end
 
--- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters> <now_ms> <time> <extras> <order id> × n
+-- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters>[<extras>] <now_ms> <time> <order id> × n
 --       <generation> <read and said> <asked> <lines> for each order whose record was not there, <order version> <lines> for each
 --       return of another  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
 --
@@ -745,7 +758,7 @@ end
 -- (parts.h): d done, u refused, l released. If the record has another state now the request is not served.
 -- Refused with the error GENERATION <current> if <generation> is an older one of this partition.
 local function conclude(keys, args)
-	local own, n = own_keys(keys[1]), #args[1]
+	local own, n = own_keys(keys[1]), request_count(args[1])
 	local kept = call('MGET', own.generation, own.dropped_until_split)
 	local generation = kept[1] or '0'
 	drops.key, drops.text, drops.until_ms = own.dropped_until_split, kept[2] or '', tonumber(kept[2] or -1)

@@ -73,7 +73,7 @@ static bool has_extra(const struct inventory_request_op *op)
 	return op->attempt > 1 || is_traced(op) || op->late || op->request == STOCK_REQ_DROP;
 }
 
-/* The first arguments: letters, time, the number of extras, and the order ids. Conclusions begin as requests. */
+/* The first arguments: letters and the number of extras, time, and the order ids. Conclusions begin as requests. */
 static void requests_head(struct rt_store_run *run, const char *function)
 {
 	const struct inventory_partition *partition = run->user;
@@ -91,9 +91,10 @@ static void requests_head(struct rt_store_run *run, const char *function)
 		delivered |= op->event != NULL;
 	}
 	rt_store_call(run, function, delivered ? partition->orders : NULL);
+	if (extras > 0)
+		rt_buf_printf(&letters, "%" PRId64, extras);
 	rt_args_copy(run->args, letters.data, letters.length);
 	rt_store_add_time(run, now_ms);
-	rt_args_int(run->args, extras);
 	rt_buf_done(&letters);
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{
@@ -176,14 +177,14 @@ static void conclude_begin(struct rt_store_run *run)
 	requests_tail(run);
 }
 
-/* { three letters for each, … }. What follows is an error or a record for each request that was not served; then
+/* Three letters for each. What follows is an error or a record for each request that was not served; then
  * nothing was acknowledged. */
 static bool request_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
 	if (*status != RT_OK)
 		return false;
-	if (!rt_reply_is_array(reply, 1) || !rt_reply_is_string(reply->element[0]) ||
-	    (size_t)reply->element[0]->len != 3 * run->batch.count) {
+	run->text = rt_reply_text(reply);
+	if (run->text == NULL || strlen(run->text) != 3 * run->batch.count) {
 		*status = RT_PROTOCOL;
 		return false;
 	}
@@ -204,7 +205,7 @@ static bool request_answered(struct rt_store_run *run, int *status, const struct
 static int request_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	struct inventory_request_op *op = item;
-	const char *letters = reply->element[0]->str + 3 * run->index;
+	const char *letters = run->text + 3 * run->index;
 	const struct redisReply *more = NULL;
 	char trace[RT_TRACE_ID_TEXT];
 

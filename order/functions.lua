@@ -186,16 +186,26 @@ end
 
 -- ---- place ----
 
--- FCALL order_place 1 <own stream> <events_max> <now_ms> <time> <due> <flags> { <id> <customer> <hold>
+-- FCALL order_place 1 <own stream> <now_ms> <time> <due> <flags><events_max> { <id> <customer> <hold>
 --       <placed> } … [0 <pending_max> ''] { <position> <trace> <actor> } …
 --   flags: a letter per order; 'f' when the id is fresh: no order can have it; 'a' when the archive has no order with it;
 --   else '-'. 'F', 'A' and '+' instead, when its customer may have only <pending_max> orders that inventory has not answered.
--- Answers { letters, before, last, text, … }: P placed, B placed before with the same content, E the same under an
+-- Answers '<letters> <before> <last>' or { that, text, … }: P placed, B placed before with the same content, E the same under an
 -- earlier id, C the id was used for something else, X not placed, because the customer has too many, D not placed,
 -- because there may have been an order with the id that was dropped: the archive knows; the id of the last entry before the
 -- call, and of the last one after it, followed by stream.time_mark; for the orders with B, D and E, in their order: with D
 -- and E the id that the order has or had, with B and E its text.
-local PLACE_ARGS = 5
+local PLACE_ARGS = 4
+
+-- The flags of the last call, and what they say: how many orders there are, whether some may have been placed before, and whether
+-- some are counted.
+local flags, flag_count, events_max, asks, counts
+
+local function read_flags(text)
+	local at = find(text, '%d')
+	flags, flag_count, events_max = text, at - 1, tonumber(sub(text, at))
+	asks, counts = find(text, '[-+aA]'), find(text, '[F+A]')
+end
 
 -- The orders that `ids` would name if they had not been placed under other ids, by these; nil: there are none.
 local function read_earlier(own, ids)
@@ -334,7 +344,7 @@ end
 
 -- Reads the orders whose ids may have been used before; nil when there are none.
 local function known_orders(own, args, n)
-	if args[PLACE_ARGS] == 'f' or not find(args[PLACE_ARGS], '[-+aA]') then
+	if not asks then
 		return nil
 	end
 	local ids = {}
@@ -344,7 +354,7 @@ local function known_orders(own, args, n)
 			ids[#ids + 1] = args[PLACE_ARGS + 4 * i - 3]
 		end
 	end
-	return read_known(own, ids, args[2])
+	return read_known(own, ids, args[1])
 end
 
 -- ---- customers whose orders are counted ----
@@ -380,8 +390,6 @@ local function remove_answered(own, key, now, count)
 	return #answered
 end
 
-local counts -- whether the current call has counted orders
-
 local function is_counted(args, i)
 	local flag = byte(args[PLACE_ARGS], i)
 	return flag == 70 or flag == 43 or flag == 65 -- 'F', '+', 'A'
@@ -389,7 +397,6 @@ end
 
 -- How many more undecided orders each customer of counted orders may have; nil: none are counted.
 local function read_room(own, args, n)
-	counts = find(args[PLACE_ARGS], '[F+A]')
 	if not counts then
 		return nil
 	end
@@ -404,7 +411,7 @@ local function read_room(own, args, n)
 		local key = own['pending:'] .. customer
 		local count = call('ZCARD', key)
 		if count >= PENDING_FEW or count > 0 and count + orders > max then
-			count = count - remove_answered(own, key, args[2], 2 * orders + PENDING_LOOKED_AT)
+			count = count - remove_answered(own, key, args[1], 2 * orders + PENDING_LOOKED_AT)
 		end
 		room[customer] = max - count
 	end
@@ -435,7 +442,7 @@ local placed_by, placed_in, placed_state -- of its new orders the actors, tracep
 -- ones, and of those that were placed before the letter and the id of each.
 local function place_all(own, args, n, batch)
 	local known, room = known_orders(own, args, n), read_room(own, args, n)
-	local types, names, placed_type, due = batch.types, batch.names, EVENTS.PLACED.type, args[4]
+	local types, names, placed_type, due = batch.types, batch.names, EVENTS.PLACED.type, args[3]
 	local again, m = nil, 0
 	begin_details(batch, data)
 	for i = 1, n do
@@ -474,7 +481,7 @@ local function write_placed(stream, m, args)
 	local own = stream.own
 	local tail = ' ' .. EVENTS.PLACED.word .. '@' .. stream.last .. stream.time_mark .. '\n'
 	local k, hold, head = 0, nil, nil
-	for i = 1, #args[PLACE_ARGS] do
+	for i = 1, flag_count do
 		if letters[i] == 'P' then
 			local at = PLACE_ARGS + 4 * i - 3
 			local placed = args[at + 3]
@@ -513,22 +520,20 @@ local function write_customers(own, args, n, created)
 			pcall('ZADD', customer .. args[at + 1], created, args[at])
 			if counts and is_counted(args, i) then
 				local key = own['pending:'] .. args[at + 1]
-				call('ZADD', key, args[2], args[at])
+				call('ZADD', key, args[1], args[at])
 				call('PEXPIRE', key, PENDING_KEPT_MS)
 			end
 		end
 	end
 end
 
-local max_text, events_max -- of the last call
-
 local function place(keys, args)
-	local key, n = keys[1], #args[PLACE_ARGS]
-	local stream, batch = open_stream(key), begin_batch()
+	local key, stream, batch = keys[1], open_stream(keys[1]), begin_batch()
 	local own = stream.own
-	if args[1] ~= max_text then
-		max_text, events_max = args[1], tonumber(args[1])
+	if args[PLACE_ARGS] ~= flags then
+		read_flags(args[PLACE_ARGS])
 	end
+	local n = flag_count
 	if stream:is_full(events_max) then
 		return redis.error_reply('OOM ' .. key .. ' has reached its hard length')
 	end
@@ -539,13 +544,16 @@ local function place(keys, args)
 			add_causes(args, n, letters, batch)
 		end
 		placed_by, placed_in, placed_state = batch.actors, batch.traceparents, batch.tracestates
-		stream:publish(args[2], args[3], batch, m, write_placed, args)
-		write_customers(own, args, n, stream.time_mark == '' and stream.ms_text or args[2])
+		stream:publish(args[1], args[2], batch, m, write_placed, args)
+		write_customers(own, args, n, stream.time_mark == '' and stream.ms_text or args[1])
 	end
-	local answer = { n == 1 and letters[1] or concat(letters, '', 1, n), before, stream.last .. (stream.time_mark or '') }
-	if again then
-		add_again(own, again, answer)
+	local text = (n == 1 and letters[1] or concat(letters, '', 1, n)) .. ' ' .. before .. ' ' .. stream.last ..
+		(stream.time_mark or '')
+	if not again then
+		return text -- a table costs more
 	end
+	local answer = { text }
+	add_again(own, again, answer)
 	return answer
 end
 
@@ -575,18 +583,18 @@ end
 
 -- ---- move ----
 
--- FCALL order_move 1|2 <own stream> [<inventory's stream>] <now_ms> <time> <due> <letters> <wanted>
---       <extras> <id> … { <position> <expected version> <due> <data> <trace> <actor> } × extras <stream id> …
---   letters: the input of each operation; wanted, for each: 'w' the order, 'h' its history, '-' neither;
+-- FCALL order_move 1|2 <own stream> [<inventory's stream>] <now_ms> <time> <due> <letters> <wanted>[<extras>]
+--       <id> … { <position> <expected version> <due> <data> <trace> <actor> } × extras <stream id> …
+--   letters: the input of each operation; wanted, for each: 'w' the order, 'h' its history, '-' neither; one '-' if it is so for all;
 --   due: when the timer of an order that waits for inventory runs out; of an extension '<until ms>+<longest hold ms>';
---   extras: how many operations have any (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
+--   extras: how many operations have any, nothing if none has (a value is '' if absent). Then the entries to acknowledge: if an order is unknown none is acknowledged,
 --   because that is a fault to look at.
--- Answers { text, before, last, size, order, … }. `size`: the bytes of an order that moved, on average; 0 if none
--- did. The text has a line for each operation: 'U' for an unknown order, 'G' if it may have been dropped, else
+-- Answers text or { text, order, … }. The text has a line '<size> <before> <last>', empty if no order moved; `size`: the bytes
+-- of one that did, on average. Then a line for each operation: 'U' for an unknown order, 'G' if it may have been dropped, else
 -- the outcome (M moved or asked again, S stays, F refused, V another version, L beyond the limits of a hold), the letter of the state,
 -- <version> and, only for M, a space and the ms since the order was placed, then a space and the history if it
 -- is wanted.
-local MOVE_ARGS = 6
+local MOVE_ARGS = 5
 local GROUP = 'order' -- that reads inventory's stream
 
 local WANTS_ORDER, WANTS_HISTORY = 119, 104 -- the bytes 'w', 'h'
@@ -701,8 +709,8 @@ local unknown, bytes -- true if an order is unknown; of the orders that moved
 -- Reads the positions of n operations' extras; returns the position behind them.
 local function read_extras(args, n)
 	local first = MOVE_ARGS + n + 1
-	local behind = first + 6 * tonumber(args[6])
-	extras = {}
+	local behind = first + 6 * tonumber(match(args[5], '%d+$') or 0)
+	extras = behind > first and {} or nil
 	for at = first, behind - 1, 6 do
 		extras[tonumber(args[at])] = at
 	end
@@ -710,14 +718,14 @@ local function read_extras(args, n)
 end
 
 -- Decides operation i. If its order moves returns the step, and notes it as number m; else it sets the answer.
-local function decide(prefix, args, i, extra, m)
+local function decide(own, args, i, extra, m)
 	local text = texts[i]
 	local from, to, history
 	if text then
 		from, to, history = history_of(text)
 	end
 	local step = from and step_of(byte(args[4], i), sub(text, 1, from - 1))
-	if not step and not text and call('EXISTS', prefix .. 'dropped') == 1 then
+	if not step and not text and call('EXISTS', own.dropped) == 1 then
 		answers[i] = 'G'
 	elseif not step then
 		unknown, answers[i] = true, 'U'
@@ -782,16 +790,16 @@ end
 -- be for another order. Returns how many moved.
 local function move_some(stream, args, from, to)
 	local batch, m = begin_batch(), 0
-	local types, names, prefix = batch.types, batch.names, prefix_of(stream.key)
+	local types, names, own = batch.types, batch.names, stream.own
 	for i = from, to do
 		local extra = extras and extras[i]
-		local step = decide(prefix, args, i, extra, m + 1)
+		local step = decide(own, args, i, extra, m + 1)
 		if step then
 			m = m + 1
 			types[m], names[m] = step.type, args[MOVE_ARGS + i] .. step.name
 			if extra or step.carries or step.attempt then
 				add_details(batch, m, step.carries and
-					content_of(stream.own, step.rule, texts[i], tos[m], extra and args[extra + 3]),
+					content_of(own, step.rule, texts[i], tos[m], extra and args[extra + 3]),
 					step.attempt, extra and args[extra + 4], extra and args[extra + 5])
 			end
 		end
@@ -800,7 +808,7 @@ local function move_some(stream, args, from, to)
 		return 0
 	end
 	stream:publish(args[1], args[2], batch, m, write_moved, args)
-	call('HSET', stream.own.orders, unpack(written, 1, 2 * m))
+	call('HSET', own.orders, unpack(written, 1, 2 * m))
 	for k = 1, m do
 		local text = written[2 * k]
 		texts[moves[k]], bytes = text, bytes + #text
@@ -812,7 +820,7 @@ local function move(keys, args)
 	local n = #args[4]
 	local acks = MOVE_ARGS + n + 1
 	extras, unknown, bytes = nil, false, 0
-	if args[6] ~= '0' then
+	if args[5] ~= '-' then
 		acks = read_extras(args, n)
 	end
 	local stream = open_stream(keys[1])
@@ -838,15 +846,18 @@ local function move(keys, args)
 	if #args >= acks and not unknown then
 		acknowledge(keys, GROUP, args, acks)
 	end
-	local answer = { text, '', '', 0 }
 	if moved > 0 then
-		answer[2], answer[3], answer[4] = before, stream.last, bytes / moved
+		text = number_text((bytes - bytes % moved) / moved) .. ' ' .. before .. ' ' .. stream.last .. '\n' .. text
+	else
+		text = '\n' .. text
 	end
-	if args[5] ~= '-' and find(args[5], 'w', 1, true) then
-		for i = 1, n do
-			if byte(args[5], i) == WANTS_ORDER and answers[i] ~= 'U' and answers[i] ~= 'G' then
-				answer[#answer + 1] = texts[i]
-			end
+	if args[5] == '-' or not find(args[5], 'w', 1, true) then
+		return text -- a table costs more
+	end
+	local answer = { text }
+	for i = 1, n do
+		if byte(args[5], i) == WANTS_ORDER and answers[i] ~= 'U' and answers[i] ~= 'G' then
+			answer[#answer + 1] = texts[i]
 		end
 	end
 	return answer
@@ -859,7 +870,7 @@ end
 -- happened to for <kept_ms>, are removed, each with an event. One that is not there was dropped, or lost: its event is published
 -- again, for whoever has missed it. made_ms: when the id was made, if it was made for the order
 -- and is not that of a request, as it says by itself; '': it is that of a request. Then the entries to acknowledge.
--- Answers { letters, before, last } as order_place does: D dropped, '-' there is no such order, or it stays.
+-- Answers as order_place does: D dropped, '-' there is no such order, or it stays.
 -- When the last event of an order was published, by the ids of the stream: they never go back, so no event of it says a
 -- later time. The history was read last.
 function drops.changed_ms(history)
@@ -933,7 +944,7 @@ function drops.drop(keys, args)
 	if #args > drops.args + 3 * n then
 		acknowledge(keys, GROUP, args, drops.args + 3 * n + 1)
 	end
-	return { concat(letters, '', 1, n), before, stream.last }
+	return concat(letters, '', 1, n) .. ' ' .. before .. ' ' .. stream.last
 end
 
 -- ---- list ----

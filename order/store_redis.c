@@ -44,7 +44,7 @@ struct partition {
 	size_t order_bytes; /* of an order that moves, as far as is known: it is read and written whole */
 	int64_t timeout_ms;
 	struct rt_store_queue *place, *move, *drop, *get, *list, *due, *timer;
-	char placed_history[80]; /* of the order whose answer is being passed on */
+	char placed_history[80]; /* of the orders whose answer is being passed on */
 	struct tail_call *tail;
 	struct rt_args tail_args;
 };
@@ -62,19 +62,18 @@ static bool read_order(const struct redisReply *reply, const char *order_id,
 	       order_record_read(reply->str, (size_t)reply->len, order_id, ret);
 }
 
-/* Reports which entries of the stream an answer has published, if any. */
-static void report_published(const struct partition *partition, const struct redisReply *before,
-			     const struct redisReply *last)
+/* Reports which entries of the stream an answer has published, if any. It says so by '<before> <last>'. */
+static void report_published(const struct partition *partition, const char *ids)
 {
-	char id[KEY_MAX];
+	size_t length = strcspn(ids, " \n");
+	const char *last = ids + length + (ids[length] == ' ');
+	char before[KEY_MAX], id[KEY_MAX];
 
-	if (partition->published == NULL || !rt_reply_is_string(before) ||
-	    !rt_reply_is_string(last) || last->len == 0)
-		return;
+	snprintf(before, sizeof(before), "%.*s", (int)length, ids);
 	/* A time mark may follow it. */
-	snprintf(id, sizeof(id), "%.*s", (int)strcspn(last->str, "~"), last->str);
-	if (strcmp(id, before->str) != 0)
-		partition->published(partition->published_user, before->str, id);
+	snprintf(id, sizeof(id), "%.*s", (int)strcspn(last, "~\n"), last);
+	if (partition->published != NULL && id[0] != '\0' && strcmp(id, before) != 0)
+		partition->published(partition->published_user, before, id);
 }
 
 /* ---- place ---- */
@@ -109,7 +108,7 @@ static void place_begin(struct rt_store_run *run)
 		now_ms = RT_MAX(now_ms, op->now_ms);
 		due_ms = RT_MIN(due_ms, op->retry_due_ms);
 	}
-	rt_args_str(run->args, partition->length_max);
+	rt_buf_add(&flags, partition->length_max, strlen(partition->length_max));
 	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, due_ms);
 	rt_args_copy(run->args, flags.data, flags.length);
@@ -154,21 +153,41 @@ static void find_begin(struct rt_store_run *run)
 	rt_buf_done(&flags);
 }
 
+/* The history of orders that were placed just now; a stream id that is too long is cut. */
+static void write_placed(struct partition *partition, const char *stream_id)
+{
+	snprintf(partition->placed_history, sizeof(partition->placed_history), "%s@%s",
+		 order_event_word(ORDER_EV_PLACED), stream_id);
+}
+
+/* A letter for each order and, if they were to be placed, '<before> <last>'. */
+static bool read_letters(struct rt_store_run *run, const struct redisReply *reply)
+{
+	struct partition *partition = run->user;
+	size_t count = run->batch.count;
+	const char *last;
+
+	run->read = 1;
+	run->text = rt_reply_text(reply);
+	if (run->text == NULL || strcspn(run->text, " ") != count)
+		return false;
+	if (run->commands > 1)
+		return true;
+	last = strrchr(run->text + count, ' ');
+	if (last == NULL || last == run->text + count)
+		return false;
+	write_placed(partition, last + 1);
+	report_published(partition, run->text + count + 1);
+	return true;
+}
+
 /* Storage is full, so the whole call was refused. Orders placed before are still answered. */
 static bool place_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
-	struct partition *partition = run->user;
 	bool full = *status == RT_FULL && run->commands == 1, stream_full;
-	size_t orders = run->commands == 1 ? 3 : 1;
 
-	run->read = orders;
-	if (*status == RT_OK) {
-		if (!rt_reply_is_array(reply, orders) || !rt_reply_is_string(reply->element[0]) ||
-		    (size_t)reply->element[0]->len != run->batch.count)
-			*status = RT_PROTOCOL;
-		else if (run->commands == 1)
-			report_published(partition, reply->element[1], reply->element[2]);
-	}
+	if (*status == RT_OK && !read_letters(run, reply))
+		*status = RT_PROTOCOL;
 	if (!full)
 		return false;
 	stream_full = strstr(reply->str, "has reached its hard length") != NULL;
@@ -182,27 +201,12 @@ static bool place_answered(struct rt_store_run *run, int *status, const struct r
 	return true;
 }
 
-/* The history of an order that was placed just now; a stream id that is too long is cut. */
-static void write_placed(struct partition *partition, const struct redisReply *stream_id)
-{
-	char *history = partition->placed_history;
-	size_t size = sizeof(partition->placed_history);
-	const char *word = order_event_word(ORDER_EV_PLACED);
-	size_t at = strlen(word), length;
-
-	memcpy(history, word, at);
-	history[at++] = '@';
-	length = RT_MIN(stream_id->len, size - 1 - at);
-	memcpy(history + at, stream_id->str, length);
-	history[at + length] = '\0';
-}
-
 static int place_decode(struct rt_store_run *run, void *item, const struct redisReply *reply)
 {
 	struct partition *partition = run->user;
 	struct order_place_op *op = item;
 
-	switch (reply->element[0]->str[run->index]) {
+	switch (run->text[run->index]) {
 	case 'C':
 		op->outcome = ORDER_CONFLICT;
 		return RT_OK;
@@ -216,9 +220,6 @@ static int place_decode(struct rt_store_run *run, void *item, const struct redis
 		op->outcome = ORDER_PERHAPS_DROPPED;
 		return RT_OK;
 	case 'P':
-		if (!rt_reply_is_string(reply->element[2]))
-			return RT_PROTOCOL;
-		write_placed(partition, reply->element[2]);
 		op->outcome = ORDER_PLACED;
 		op->record = (struct order_record){
 			.order_id = op->order_id,
@@ -335,8 +336,11 @@ static void move_begin(struct rt_store_run *run)
 	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, due_ms);
 	rt_args_copy(run->args, letters.data, letters.length);
+	if (strspn(wanted.data, "-") == wanted.length) /* nothing */
+		wanted.length = 1;
+	if (extras > 0)
+		rt_buf_printf(&wanted, "%" PRId64, extras);
 	rt_args_copy(run->args, wanted.data, wanted.length);
-	rt_args_int(run->args, extras);
 	rt_buf_done(&letters);
 	rt_buf_done(&wanted);
 	RT_STORE_FOR_EACH(const struct order_move_op, op, run)
@@ -402,16 +406,19 @@ static void note_size(struct partition *partition, int64_t size)
 
 static bool move_answered(struct rt_store_run *run, int *status, const struct redisReply *reply)
 {
-	bool good = rt_reply_is_array(reply, 4) && rt_reply_is_string(reply->element[0]);
+	const char *head = *status == RT_OK ? rt_reply_text(reply) : NULL, *line;
+	char *ids;
 
-	run->read = 4;
-	if (*status == RT_OK && !good)
+	run->read = 1;
+	line = head != NULL ? strchr(head, '\n') : NULL;
+	if (*status == RT_OK && line == NULL)
 		*status = RT_PROTOCOL;
 	if (*status != RT_OK)
 		return false;
-	run->text = reply->element[0]->str;
-	note_size(run->user, rt_reply_int(reply->element[3]));
-	report_published(run->user, reply->element[1], reply->element[2]);
+	run->text = line + 1;
+	note_size(run->user, strtoll(head, &ids, 10));
+	if (*ids == ' ')
+		report_published(run->user, ids + 1);
 	/* If an order is unknown nothing was acknowledged. */
 	if (run->text[0] == 'U' || strstr(run->text, "\nU") != NULL) {
 		RT_STORE_FOR_EACH(const struct order_move_op, op, run)
@@ -510,11 +517,8 @@ static bool drop_answered(struct rt_store_run *run, int *status, const struct re
 {
 	if (*status != RT_OK)
 		return false;
-	if (!rt_reply_is_array(reply, 3) || !rt_reply_is_string(reply->element[0]) ||
-	    (size_t)reply->element[0]->len != run->batch.count)
+	if (!read_letters(run, reply))
 		*status = RT_PROTOCOL;
-	else
-		report_published(run->user, reply->element[1], reply->element[2]);
 	return false;
 }
 
@@ -522,7 +526,8 @@ static int drop_decode(struct rt_store_run *run, void *item, const struct redisR
 {
 	struct order_drop_op *op = item;
 
-	op->dropped = reply->element[0]->str[run->index] == 'D';
+	(void)reply;
+	op->dropped = run->text[run->index] == 'D';
 	return RT_OK;
 }
 

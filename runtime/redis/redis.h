@@ -395,6 +395,8 @@ void rt_store_add_time(struct rt_store_run *run, int64_t now_ms);
 const struct redisReply *rt_reply_copy(struct rt_arena *arena, const struct redisReply *reply);
 bool rt_reply_is_array(const struct redisReply *reply, size_t length_min);
 bool rt_reply_is_string(const struct redisReply *reply);
+/* The text of a function that answers a text, or, if more follows it, a list that begins with it; else NULL. */
+const char *rt_reply_text(const struct redisReply *reply);
 /* An integer, or a string of digits; else 0. */
 int64_t rt_reply_int(const struct redisReply *reply);
 

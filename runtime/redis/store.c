@@ -494,6 +494,13 @@ bool rt_reply_is_string(const struct redisReply *reply)
 	return reply->type == REDIS_REPLY_STRING;
 }
 
+const char *rt_reply_text(const struct redisReply *reply)
+{
+	if (rt_reply_is_array(reply, 1))
+		reply = reply->element[0];
+	return reply != NULL && rt_reply_is_string(reply) ? reply->str : NULL;
+}
+
 int64_t rt_reply_int(const struct redisReply *reply)
 {
 	if (reply->type == REDIS_REPLY_INTEGER)

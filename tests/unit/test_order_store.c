@@ -2076,8 +2076,8 @@ static void test_two_versions(void)
 			redis_server_do(&shared, "XTRIM %s MAXLEN %d", EVENTS,
 					(int)redis_server_int(&shared, "XLEN %s", EVENTS) - 1);
 		redis_server_do(&shared,
-				"FCALL order_place_%s 1 %s 1000 %" PRId64
-				" time 5 - other_%d ann 60000 CONTENT",
+				"FCALL order_place_%s 1 %s %" PRId64
+				" time 5 -1000 other_%d ann 60000 CONTENT",
 				other, EVENTS, NOW, i);
 		snprintf(wanted, sizeof(wanted), "%" PRId64 "-%d", NOW, 2 * i + 2);
 		CU_ASSERT_EQUAL(redis_server_int(&shared, "EVAL %s 1 %s %s",
