@@ -391,7 +391,8 @@ function drops.was(i)
 	elseif drops.until_ms == false then
 		drops.until_ms = tonumber(call('GET', drops.key) or -1)
 	end
-	return asked + 0 <= math.max(drops.until_ms, drops.to)
+	local until_ms = drops.to > drops.until_ms and drops.to or drops.until_ms
+	return until_ms > 0 and asked + 0 <= until_ms -- making a number of a time costs as much as anything here
 end
 
 -- Applies a rule's effect to the counters. Returns true; or true, the rule to follow and the lines
@@ -815,7 +816,7 @@ end
 
 -- Decides what becomes of part i; changes counters in memory only. Returns a letter, and what is told with it; then
 -- the new part, if it changes.
-local function decide_part(i, part, p, now_ms, asked_ms, until_ms)
+local function decide_part(i, part, p, now_ms, asked, until_ms)
 	local state, text, ms = 'N', lines[i], 0
 	if part then
 		local word
@@ -825,9 +826,9 @@ local function decide_part(i, part, p, now_ms, asked_ms, until_ms)
 	local rule = state and PART_RULES[state][requests[i]]
 	if not rule then
 		return '!', 'the part is damaged'
-	elseif state == 'N' and drops.ends[requests[i]] and asked_ms <= until_ms then
+	elseif state == 'N' and until_ms > 0 and drops.ends[requests[i]] and asked + 0 <= until_ms then
 		return drops.ends[requests[i]]
-	elseif (state == 'C' or state == 'R') and requests[i] == UNSOLD and ms + 0 <= asked_ms then
+	elseif (state == 'C' or state == 'R') and requests[i] == UNSOLD and ms + 0 <= asked + 0 then
 		rule = PART_RULES[state][DROP]
 	end
 	if state == 'U' and rule.to ~= 'U' or requests[i] == 66 and rule.effect == 'A' then
@@ -922,15 +923,15 @@ local function part(keys, args)
 			if generations[g] < last then
 				more = format('%d', last)
 			else
-				local asked_ms = args[at + 2 * n + i - 1] + 0
+				local asked = args[at + 2 * n + i - 1]
 				local stored_part = made[order_id] or records[i]
 				if stored_part == '' then
 					stored_part = false -- dropped by this call
 				end
-				letter, more, text = decide_part(i, stored_part, partitions[g], now_ms, asked_ms,
-					math.max(were_until, drops_until))
-				if requests[i] == DROP and letter == 'N' and asked_ms > 0 then
-					drops_until = math.max(drops_until, asked_ms)
+				letter, more, text = decide_part(i, stored_part, partitions[g], now_ms, asked,
+					drops_until > were_until and drops_until or were_until)
+				if requests[i] == DROP and letter == 'N' and asked + 0 > 0 then
+					drops_until = math.max(drops_until, asked + 0)
 				end
 			end
 			if text == '' then
@@ -942,7 +943,9 @@ local function part(keys, args)
 				c = c + 2
 			end
 			letters[i] = text and requests[i] < 97 and string.lower(letter) or letter
-			answer[#answer + 1] = letter == '!' and order_id .. ': ' .. more or more
+			if more then
+				answer[#answer + 1] = letter == '!' and order_id .. ': ' .. more or more
+			end
 		end
 		if drops_until > were_until then
 			newer[#newer + 1], newer[#newer + 2] = partitions[#counts + g], format('%d', drops_until)
