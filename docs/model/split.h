@@ -37,7 +37,11 @@ extern int readtrail;          /* spin's own: a way is shown again */
 	X(not_held_again)     /* ... and a part of a held record as it is when it is released */   \
 	X(one_pass)           /* ... and takes orders as they come */                              \
 	X(no_wait_in_place)   /* parts are not waited for */                                       \
-	X(no_retry)           /* an unanswered request is not repeated */
+	X(no_retry)           /* an unanswered request is not repeated */                          \
+	X(given_anew)         /* a return that is repeated is one more */                          \
+	X(back_adds)          /* a part adds what a request says to what came back */              \
+	X(any_back_answer)    /* an answer to earlier returns settles the order */                 \
+	X(back_unanswered)    /* returns that were served before are not answered again */
 #define PLANTED_ENUM(name) name,
 enum planted { none_planted, PLANTED(PLANTED_ENUM) };
 static const char *const planted_names[] = { "",
@@ -249,6 +253,44 @@ static void confirm(int master)
 
 /* ---- the order service ---- */
 
+#ifdef RETURNS
+/* What came back, by the order. */
+enum returns {
+	GAVE_NOTHING,
+	GAVE_PIECE,
+	GAVE_REST /* after it */,
+	GAVE_ALL,
+	GAVE_PIECE_TWICE /* a mistake */
+};
+#define GIVEN_PIECE 1
+#define GIVEN_REST  2
+/* Each return is a version of the order. */
+static int version_of(enum returns returns)
+{
+	static const int versions[] = { 0, 1, 2, 1, 2 };
+
+	return versions[returns];
+}
+/* How many came back in all of this place's, when the order had this version. */
+static int came_back(int o, int k, int version)
+{
+	enum returns returns = (enum returns)now.returns[o];
+
+	if (version == 0)
+		return 0;
+	if (returns == GAVE_ALL || (returns == GAVE_REST && version == 2))
+		return with.wants[o][k];
+	return k == 0 ? version : 0;
+}
+static int came_back_now(int o, int k)
+{
+	return came_back(o, k, version_of((enum returns)now.returns[o]));
+}
+#define PART_BACK(o, k) now.part_back[2 * (o) + (k)]
+#else
+#define PART_BACK(o, k) 0
+#endif
+
 /* Which request inventory gets to read when a rule's event was published; -1: none. */
 static int request_of(const struct order_rule *rule)
 {
@@ -259,6 +301,24 @@ static int request_of(const struct order_rule *rule)
 						   &request)
 		       ? (int)request
 		       : -1;
+}
+
+/* The requests of a kind that wait to be read, and the one that is made now. A return is one to a version. */
+static unsigned char *requests_of(int o, int request)
+{
+#ifdef RETURNS
+	if (request == STOCK_REQ_RETURN)
+		return &now.back_requests[o];
+#endif
+	return &now.requests[o];
+}
+static int request_bit(int o, int request)
+{
+#ifdef RETURNS
+	if (request == STOCK_REQ_RETURN)
+		return 1 << version_of((enum returns)now.returns[o]);
+#endif
+	return 1 << request;
 }
 
 static bool has_order(int o)
@@ -315,7 +375,7 @@ static void move(int o, enum order_input input)
 		now.order_now[o] = 1 + rule->to;
 	request = request_of(rule);
 	if (request >= 0)
-		now.requests[o] |= 1 << request;
+		*requests_of(o, request) |= request_bit(o, request);
 	say("order %d is %s%s\n", o, order_state_text(order_state(o)),
 	    rule->verdict == ORDER_AGAIN ? ", and asks again" : "");
 	if (outcome_changed(before, order_state(o)))
@@ -334,6 +394,46 @@ static void ask(int o, enum order_input input, bool confirmed)
 		tell(o, input == ORDER_IN_CONFIRM ? TOLD_CONFIRMED : TOLD_CANCELLED);
 	check();
 }
+
+#ifdef RETURNS
+/* order_return: a return that is there already is none; nor is one of more than is left. */
+static bool may_give(int o, bool rest)
+{
+	enum returns returns = (enum returns)now.returns[o];
+
+	if (with.no_client || !has_order(o) ||
+	    order_rule(order_state(o), ORDER_IN_RETURN)->verdict != ORDER_MOVES)
+		return false;
+	if (!rest && returns == GAVE_PIECE)
+		return is_planted(given_anew) && with.wants[o][0] > 1;
+	return returns == GAVE_NOTHING || (rest && returns == GAVE_PIECE);
+}
+static void give(int o, bool rest)
+{
+	enum returns returns = (enum returns)now.returns[o];
+
+	if (rest)
+		now.returns[o] = returns == GAVE_PIECE ? GAVE_REST : GAVE_ALL;
+	else
+		now.returns[o] = returns == GAVE_PIECE ? GAVE_PIECE_TWICE : GAVE_PIECE;
+	now.given[o] |= rest ? GIVEN_REST : GIVEN_PIECE;
+	move(o, ORDER_IN_RETURN);
+	check();
+}
+/* An answer is one to a version. */
+static void move_back(int o, int version)
+{
+	if (version == version_of((enum returns)now.returns[o]) || is_planted(any_back_answer))
+		move(o, ORDER_IN_INVENTORY_RETURNED);
+}
+static void hear_back(int o, int version, bool gone)
+{
+	if (gone)
+		now.back_answers[o] &= ~(1 << version);
+	move_back(o, version);
+	check();
+}
+#endif
 
 /* What the timer does when it runs out; late: behind the deadline. */
 static enum order_input timer_of(int o, bool late)
@@ -355,7 +455,7 @@ static bool may_run_out(int o, bool late)
 	if (rule->verdict != ORDER_AGAIN || is_planted(no_retry))
 		return false;
 	request = request_of(rule);
-	return (now.requests[o] & (1 << request)) == 0;
+	return (*requests_of(o, request) & request_bit(o, request)) == 0;
 }
 static void run_out(int o, bool late, bool confirmed)
 {
@@ -386,6 +486,12 @@ static void publish(int o, enum stock_answer answer)
 {
 	if (answer == STOCK_ANS_NOTHING)
 		return;
+#ifdef RETURNS
+	if (answer == STOCK_ANS_RETURNED) {
+		now.back_answers[o] |= 1 << now.record_back[o];
+		return;
+	}
+#endif
 	if (with.direct)
 		move(o, inputs[answer]);
 	else
@@ -402,8 +508,26 @@ static bool shift(unsigned char *from, unsigned char *to, int quantity)
 	return true;
 }
 
+#ifdef RETURNS
+/* So many came back in all, as a request says: note_returned. */
+static bool take_part_back(int o, int k, int wanted)
+{
+	unsigned char *back = &PART_BACK(o, k);
+	int more = wanted - *back;
+
+	if (is_planted(back_adds) && *back + wanted <= with.wants[o][k])
+		more = wanted;
+	if (wanted > with.wants[o][k])
+		Uerror("more comes back than was sold");
+	if (more <= 0)
+		return true;
+	*back += more;
+	return shift(&now.committed[k], &now.available[k], more);
+}
+#endif
+
 /* inventory_part for one order. Returns the state behind it. */
-static enum stock_state part_act(int o, int k, enum part_action action)
+static enum stock_state part_act(int o, int k, enum part_action action, int back)
 {
 	unsigned char *at = &now.part[2 * o + k], *available = &now.available[k],
 		      *reserved = &now.reserved[k], *committed = &now.committed[k];
@@ -445,6 +569,13 @@ static enum stock_state part_act(int o, int k, enum part_action action)
 	case STOCK_CALL_BACK:
 		good = shift(committed, available, quantity);
 		break;
+#ifdef RETURNS
+	case STOCK_TAKE_BACK:
+		good = take_part_back(o, k, back);
+		break;
+#endif
+	default:
+		Uerror("the model has no such effect");
 	}
 	if (!good)
 		Uerror("less is reserved or sold than the part says");
@@ -468,7 +599,11 @@ static void sort_consumers(void)
 	/* They are alike: states that differ in who is who are one. */
 	unsigned char *const fields[] = { now.c_mode,       now.c_request, now.c_order, now.c_read,
 					  now.c_generation, now.c_epochs,  now.c_noted, now.c_step,
-					  now.c_verdict,    now.c_todo };
+					  now.c_verdict,    now.c_todo,
+#ifdef RETURNS
+					  now.c_version
+#endif
+	};
 	int order = 0;
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]) && order == 0; i++)
@@ -499,6 +634,35 @@ static void forget(int c)
 {
 	forget_step(c);
 	now.c_mode[c] = now.c_request[c] = now.c_order[c] = now.c_noted[c] = 0;
+#ifdef RETURNS
+	now.c_version[c] = 0;
+#endif
+}
+/* What the request of a return says came back in all of this place's. */
+static int back_of(int c, int k)
+{
+#ifdef RETURNS
+	if (now.c_request[c] == STOCK_REQ_RETURN)
+		return came_back(now.c_order[c], k, now.c_version[c]);
+#endif
+	return 0;
+}
+/* take_own_lines: a return has lines where something came back. */
+static int places_of(int c)
+{
+	if (now.c_request[c] == STOCK_REQ_RETURN)
+		return (back_of(c, 0) > 0) | (back_of(c, 1) > 0) << 1;
+	return all_places(now.c_order[c]);
+}
+static void acknowledge(int c)
+{
+#ifdef RETURNS
+	if (now.c_request[c] == STOCK_REQ_RETURN) {
+		now.back_requests[now.c_order[c]] &= ~(1 << now.c_version[c]);
+		return;
+	}
+#endif
+	now.requests[now.c_order[c]] &= ~(1 << now.c_request[c]);
 }
 /* Which master of p gave an event that is in memory. */
 static int note_of(int epochs)
@@ -534,7 +698,7 @@ static void step_over(int c);
 
 static void take_step(int c)
 {
-	int todo = 0, o = now.c_order[c];
+	int todo = 0;
 
 	if (now.c_step[c] == SPLIT_CONCLUDE)
 		return;
@@ -548,7 +712,7 @@ static void take_step(int c)
 	for (int k = 0; k < 2; k++) {
 		int state = now.c_part[2 * c + k];
 
-		if ((all_places(o) & 1 << k) != 0 &&
+		if ((places_of(c) & 1 << k) != 0 &&
 		    (now.c_step[c] != SPLIT_RELEASE ||
 		     (state != STOCK_UNAVAILABLE && state != STOCK_RELEASED)))
 			todo |= 1 << k;
@@ -582,14 +746,13 @@ static void step_over(int c)
 {
 	unsigned parts = 0;
 	enum split_verdict verdict = now.c_verdict[c];
-	int o = now.c_order[c];
 
 	if (has_moved(c)) {
 		split_failed(c);
 		return;
 	}
 	for (int k = 0; k < 2; k++)
-		if ((all_places(o) & 1 << k) != 0)
+		if ((places_of(c) & 1 << k) != 0)
 			parts |= PARTS_ARE(now.c_part[2 * c + k]);
 	now.c_step[c] = split_next(now.c_step[c], parts, &verdict);
 	now.c_verdict[c] = verdict;
@@ -644,6 +807,13 @@ static void take(int c, int o, int request, bool reads)
 	sort_consumers();
 	check();
 }
+#ifdef RETURNS
+static void take_back(int c, int o, int version)
+{
+	now.c_version[c] = version;
+	take(c, o, STOCK_REQ_RETURN, true);
+}
+#endif
 /* An event is read while p is not in step. */
 static void hold(int c, int o, int request)
 {
@@ -682,10 +852,12 @@ static void act(int c, int k, bool confirmed)
 {
 	static const enum part_action actions[] = { [SPLIT_HOLD] = PART_HOLD,
 						    [SPLIT_COMMIT] = PART_COMMIT,
-						    [SPLIT_RELEASE] = PART_RELEASE };
-	static const char *const words[] = {
-		[SPLIT_HOLD] = "hold", [SPLIT_COMMIT] = "commit", [SPLIT_RELEASE] = "release"
-	};
+						    [SPLIT_RELEASE] = PART_RELEASE,
+						    [SPLIT_RETURN] = PART_RETURN };
+	static const char *const words[] = { [SPLIT_HOLD] = "hold",
+					     [SPLIT_COMMIT] = "commit",
+					     [SPLIT_RELEASE] = "release",
+					     [SPLIT_RETURN] = "take back" };
 	int o = now.c_order[c], step = now.c_step[c], state;
 
 	if (now.c_generation[c] < now.known[k] && !is_planted(no_generation)) {
@@ -694,7 +866,7 @@ static void act(int c, int k, bool confirmed)
 	} else {
 		if (now.c_generation[c] > now.known[k])
 			now.known[k] = now.c_generation[c];
-		state = part_act(o, k, actions[step]);
+		state = part_act(o, k, actions[step], back_of(c, k));
 		say("%s order %d in place %d: %s%s\n", words[step], o, k, name_of(state),
 		    confirmed ? "" : ", unconfirmed");
 		now.c_todo[c] &= ~(1 << k);
@@ -710,9 +882,10 @@ static void act(int c, int k, bool confirmed)
 	check();
 }
 
-/* inventory_conclude for one order, but for the generation and the comparison. Returns the state. */
+/* inventory_conclude for one order, but for the generation and the comparison. `version`: of a request that something came
+ * back. Returns the state. */
 static int write_record(int o, enum stock_state read, enum stock_request request,
-			enum split_verdict verdict)
+			enum split_verdict verdict, int version)
 {
 	const struct stock_rule *rule = stock_rule(read, request);
 	enum stock_state to = rule->to;
@@ -730,6 +903,12 @@ static int write_record(int o, enum stock_state read, enum stock_request request
 		Uerror("an unexpected pair, and nothing was lost");
 #endif
 	now.record[o] = to;
+#ifdef RETURNS
+	if (is_planted(back_unanswered) && version > 0 && version <= now.record_back[o])
+		answer = STOCK_ANS_NOTHING;
+	if (version > now.record_back[o])
+		now.record_back[o] = version;
+#endif
 	say("the record of order %d: %s -> %s\n", o, name_of(read), name_of(to));
 	publish(o, answer);
 	return to;
@@ -737,8 +916,11 @@ static int write_record(int o, enum stock_state read, enum stock_request request
 
 static void conclude(int c, bool stays, bool confirmed)
 {
-	int o = now.c_order[c], request = now.c_request[c], read = now.c_read[c];
+	int o = now.c_order[c], request = now.c_request[c], read = now.c_read[c], version = 0;
 
+#ifdef RETURNS
+	version = now.c_version[c];
+#endif
 	if ((now.c_epochs[c] & 1) != replaced(0) && !is_planted(no_epoch)) {
 		say("the connection to p is gone\n");
 		split_failed(c);
@@ -751,15 +933,15 @@ static void conclude(int c, bool stays, bool confirmed)
 		now.c_read[c] = now.record[o];
 		now.c_epochs[c] = epochs();
 		if (is_planted(ack_on_mismatch)) {
-			now.requests[o] &= ~(1 << request);
+			acknowledge(c);
 			forget(c);
 		} else {
 			decide(c);
 		}
 	} else {
-		write_record(o, read, request, now.c_verdict[c]);
+		write_record(o, read, request, now.c_verdict[c], version);
 		if (!stays)
-			now.requests[o] &= ~(1 << request);
+			acknowledge(c);
 		if (confirmed)
 			confirm(0);
 		forget(c);
@@ -965,7 +1147,7 @@ static void r_part(bool confirmed)
 		return;
 	}
 	now.known[k] = now.r_generation;
-	state = part_act(o, k, now.r_action);
+	state = part_act(o, k, now.r_action, 0);
 	say("reconciling order %d in place %d: %s -> %s\n", o, k, name_of(before), name_of(state));
 	now.r_changed |= state != before;
 	now.r_missing |= (now.r_action == PART_TO_RESERVED && state != STOCK_RESERVED) ||
@@ -986,7 +1168,7 @@ static void r_conclude(enum stock_state read, bool confirmed)
 		return;
 	}
 	if (now.record[now.r_order] == read)
-		write_record(now.r_order, read, STOCK_REQ_RELEASE, SPLIT_IS_DONE);
+		write_record(now.r_order, read, STOCK_REQ_RELEASE, SPLIT_IS_DONE, 0);
 	if (confirmed)
 		confirm(0);
 	else
@@ -1054,7 +1236,7 @@ static void s_act(bool confirmed)
 		return;
 	}
 	say("sweeping order %d in place %d: %s\n", now.r_order, now.r_pass,
-	    name_of(part_act(now.r_order, now.r_pass, PART_RELEASE)));
+	    name_of(part_act(now.r_order, now.r_pass, PART_RELEASE, 0)));
 	if (confirmed) {
 		confirm(master_of(now.r_pass));
 		s_next();
@@ -1140,7 +1322,7 @@ static void check_counters(void)
 			int state = now.part[2 * o + k], wanted = with.wants[o][k];
 
 			held += state == STOCK_RESERVED ? wanted : 0;
-			sold += state == STOCK_COMMITTED ? wanted : 0;
+			sold += state == STOCK_COMMITTED ? wanted - PART_BACK(o, k) : 0;
 		}
 		if (held + sold > with.items[k])
 			Uerror("oversold");
@@ -1149,6 +1331,26 @@ static void check_counters(void)
 			Uerror("parts do not add up to the counters");
 	}
 }
+
+#ifdef RETURNS
+/* What came back is what clients gave, each return once; and it is available when the order is settled. */
+static void check_returns(int o)
+{
+	for (int k = 0; k < 2; k++) {
+		int given = (now.given[o] & GIVEN_REST) != 0        ? with.wants[o][k]
+			    : k == 0 && now.given[o] == GIVEN_PIECE ? 1
+								    : 0;
+		int back = came_back_now(o, k);
+
+		if (back != given)
+			Uerror("another number came back than was given");
+		if (PART_BACK(o, k) > back)
+			Uerror("more is available again than came back");
+		if (order_state(o) == ORDER_CONFIRMED && PART_BACK(o, k) != back)
+			Uerror("settled, but what came back is not available");
+	}
+}
+#endif
 
 /* While nothing stored is lost. */
 static void check_promises(int o)
@@ -1164,13 +1366,17 @@ static void check_promises(int o)
 	if ((state == ORDER_RESERVED && parts != PARTS_ARE(STOCK_RESERVED)) ||
 	    (state == ORDER_CONFIRMING && (parts & ~KEPT) != 0))
 		Uerror("a client was promised what is not held");
-	if (state == ORDER_CONFIRMED && parts != PARTS_ARE(STOCK_COMMITTED))
+	if ((state == ORDER_CONFIRMED || state == ORDER_RETURNING) &&
+	    parts != PARTS_ARE(STOCK_COMMITTED))
 		Uerror("bought, but not sold");
 	if (state != ORDER_CONFIRMED && is_settled(o) && (parts & KEPT) != 0)
 		Uerror("stock is kept by an order that has ended");
 	if ((parts & PARTS_ARE(STOCK_COMMITTED)) != 0 && state != ORDER_CONFIRMING &&
-	    state != ORDER_CONFIRMED)
+	    state != ORDER_CONFIRMED && state != ORDER_RETURNING)
 		Uerror("sold, but not bought");
+#ifdef RETURNS
+	check_returns(o);
+#endif
 }
 
 /* What clients were told, with `wait`. */
@@ -1191,6 +1397,11 @@ static bool is_quiet(void)
 	for (int o = 0; o < ORDERS; o++)
 		if (now.requests[o] != 0 || now.answers[o] != 0)
 			return false;
+#ifdef RETURNS
+	for (int o = 0; o < ORDERS; o++)
+		if (now.back_requests[o] != 0 || now.back_answers[o] != 0)
+			return false;
+#endif
 	for (int c = 0; c < CONSUMERS; c++)
 		if (now.c_mode[c] != IDLE)
 			return false;
@@ -1203,6 +1414,13 @@ static bool agrees(int o)
 {
 	unsigned parts = parts_of(o);
 
+#ifdef RETURNS
+	for (int k = 0; k < 2; k++)
+		if (PART_BACK(o, k) != came_back(o, k, now.record_back[o]))
+			return false;
+	if (now.record[o] == STOCK_RETURNED)
+		return parts == PARTS_ARE(STOCK_COMMITTED);
+#endif
 	if (now.record[o] == STOCK_COMMITTED || now.record[o] == STOCK_RESERVED)
 		return parts == PARTS_ARE(now.record[o]);
 	return (parts & KEPT) == 0;
@@ -1228,6 +1446,9 @@ static void check(void)
 		now.well &= is_well(o);
 		now.may_move[o] = may_ask(o, ORDER_IN_CONFIRM) | may_ask(o, ORDER_IN_CANCEL) << 1 |
 				  may_run_out(o, false) << 2 | may_run_out(o, true) << 3;
+#ifdef RETURNS
+		now.may_move[o] |= may_give(o, false) << 4 | may_give(o, true) << 5;
+#endif
 #ifndef LOSSES
 		check_promises(o);
 #endif

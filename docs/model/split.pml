@@ -18,7 +18,8 @@
  * is used only if the replica has it: each step comes in two variants then, replicated with all before it, or not
  * and its answer not used.
  *
- * Switches when it is translated: -DORDERS=n -DCONSUMERS=n (1 and 2), -DLOSSES: with failovers.
+ * Switches when it is translated: -DORDERS=n -DCONSUMERS=n (1 and 2), -DLOSSES: with failovers, -DRETURNS: what was sold comes
+ * back, a piece of the first line and all the rest, in two returns or at once; not both of them.
  * Switches when it runs, words in the environment variable MODEL:
  *   items=00 wants=11,11   pieces in stock in both places; how many each order wants in each
  *   together        the first place is in p
@@ -48,6 +49,9 @@
 #define A_COMMITTED   3
 #define A_RELEASED    4
 #define TO_CONCLUDE   3 /* SPLIT_CONCLUDE */
+#if defined(RETURNS) && defined(LOSSES)
+#error what comes back is not among what may be lost
+#endif
 
 c_decl {
 \#include "inventory/parts.h"
@@ -68,6 +72,14 @@ bool sweep;                        /* it is to be swept */
 byte part[2 * ORDERS];             /* enum stock_state */
 byte available[2], reserved[2], committed[2];
 byte known[2];                     /* the generation of p there */
+
+#ifdef RETURNS
+byte returns[ORDERS];              /* the order's: enum returns */
+byte back_requests[ORDERS], back_answers[ORDERS]; /* a bit for each version of them */
+byte record_back[ORDERS];          /* the version that the record has served */
+byte part_back[2 * ORDERS];        /* how many came back of a part */
+byte given[ORDERS];                /* a bit for each return that a client was told of, or may have been */
+#endif
 
 /* What replicas have of p and of one place, while they lag. */
 #ifdef LOSSES
@@ -97,12 +109,15 @@ byte c_noted[CONSUMERS];           /* of an event in memory: 0, or which master 
 byte c_step[CONSUMERS], c_verdict[CONSUMERS];
 byte c_todo[CONSUMERS];            /* a bit for each place */
 byte c_part[2 * CONSUMERS];        /* the states of the parts, as far as they are known */
+#ifdef RETURNS
+byte c_version[CONSUMERS];         /* of the returns in the request */
+#endif
 /* The reconciler. */
 byte r_mode, r_generation, r_pass, r_order, r_record, r_action, r_todo, r_marks, r_above;
 bool r_looked, r_missing, r_changed, r_gives_up;
 byte faults;
 /* What follows from all that, and from the switches, for the guards below (check). */
-byte may_move[ORDERS];             /* bits: a client's confirm, cancel; the timer, in time and late */
+byte may_move[ORDERS];             /* bits: a client's confirm, cancel; the timer, in time and late; a return of a piece, of the rest */
 byte r_may;                        /* bits: begin, sweep, have its next step unconfirmed */
 bool serves;                       /* consumers think that p is in step */
 bool well;                         /* each order has ended, and nothing is kept but what was bought */
@@ -125,10 +140,34 @@ c_code {
 	:: d_step { !placed[o] -> c_code { place(o, true); } }                                     \
 	:: d_step { !placed[o] && UNCONFIRMED(0) -> c_code { place(o, false); } }                  \
 	MOVE(o, 0, ORDER_IN_CONFIRM)                                                               \
-	MOVE(o, 1, ORDER_IN_CANCEL)
+	MOVE(o, 1, ORDER_IN_CANCEL)                                                                \
+	GIVING(o)
 #define MOVE(o, bit, input)                                                                        \
 	:: d_step { HAS(may_move[o], bit) -> c_code { ask(o, input, true); } }                     \
 	:: d_step { HAS(may_move[o], bit) && UNCONFIRMED(0) -> c_code { ask(o, input, false); } }
+
+/* Something comes back. The reply may be lost: then the client asks once more, with the same id. */
+#ifdef RETURNS
+#define GIVING(o)                                                                                  \
+	:: d_step { HAS(may_move[o], 4) -> c_code { give(o, false); } }                            \
+	:: d_step { HAS(may_move[o], 5) -> c_code { give(o, true); } }
+#define HEARING_BACK(o) HEAR_BACK(o, 1) HEAR_BACK(o, 2)
+#define HEAR_BACK(o, v)                                                                            \
+	:: d_step { HAS(back_answers[o], v) -> c_code { hear_back(o, v, true); } }                 \
+	:: d_step { HAS(back_answers[o], v) && FAULT -> FAULT_IT; c_code { hear_back(o, v, false); } } \
+	:: d_step { HAS(back_answers[o], v) && FAULT -> FAULT_IT; c_code { vanish(&now.back_answers[o], v); } }
+#define VANISHING_BACK(o) VANISH_BACK(o, 1) VANISH_BACK(o, 2)
+#define VANISH_BACK(o, v)                                                                          \
+	:: d_step { HAS(back_requests[o], v) && FAULT -> FAULT_IT; c_code { vanish(&now.back_requests[o], v); } }
+#define TAKE_BACK(c, o, v)                                                                         \
+	:: d_step { c_mode[c] == 0 && HAS(back_requests[o], v) -> c_code { take_back(c, o, v); } }
+#define TAKING_BACK(c, o) TAKE_BACK(c, o, 1) TAKE_BACK(c, o, 2)
+#else
+#define GIVING(o)
+#define HEARING_BACK(o)
+#define VANISHING_BACK(o)
+#define TAKING_BACK(c, o)
+#endif
 
 /* The order's timer runs out. */
 #define TIMER(o)                                                                                   \
@@ -143,7 +182,8 @@ c_code {
 	HEAR(o, A_RESERVED)                                                                        \
 	HEAR(o, A_UNAVAILABLE)                                                                     \
 	HEAR(o, A_COMMITTED)                                                                       \
-	HEAR(o, A_RELEASED)
+	HEAR(o, A_RELEASED)                                                                        \
+	HEARING_BACK(o)
 #define HEAR(o, a)                                                                                 \
 	:: d_step { HAS(answers[o], a) -> c_code { hear(o, a, true, true); } }                     \
 	:: d_step { HAS(answers[o], a) && UNCONFIRMED(0) -> c_code { hear(o, a, true, false); } }  \
@@ -157,7 +197,8 @@ c_code {
 	VANISH(o, RELEASE)                                                                         \
 	VANISH(o, EXPIRE)                                                                          \
 	VANISH(o, REJECT)                                                                          \
-	VANISH(o, REJECT_AGAIN)
+	VANISH(o, REJECT_AGAIN)                                                                    \
+	VANISHING_BACK(o)
 #define VANISH(o, r)                                                                               \
 	:: d_step { HAS(requests[o], r) && FAULT -> FAULT_IT; c_code { vanish(&now.requests[o], r); } }
 
@@ -175,7 +216,8 @@ c_code {
 	TAKE(c, o, RELEASE)                                                                        \
 	TAKE(c, o, EXPIRE)                                                                         \
 	TAKE(c, o, REJECT)                                                                         \
-	TAKE(c, o, REJECT_AGAIN)
+	TAKE(c, o, REJECT_AGAIN)                                                                   \
+	TAKING_BACK(c, o)
 #define TAKE(c, o, r)                                                                              \
 	:: d_step { c_mode[c] == 0 && HAS(requests[o], r) && serves ->                             \
 		c_code { take(c, o, r, true); } }                                                  \
