@@ -81,6 +81,8 @@ static void note_answer(struct rt_functions_watch *watch, int status, const redi
 		set_problem(watch, "", "");
 	else if (missing)
 		note_missing(watch);
+	else if (refused && rt_redis_reply_begins(reply, "ERR unknown command"))
+		set_problem(watch, "Redis has no functions: version 7.0 or later is needed", "");
 	else
 		set_problem(watch, "Redis would not run a function: ",
 			    refused ? reply->str : rt_status_text(status));

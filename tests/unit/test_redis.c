@@ -658,6 +658,34 @@ static void functions(void)
 	CU_ASSERT_STRING_EQUAL(problem_of("3", LIBRARY("3")), LACKS_3);
 }
 
+/* As Redis 6 does. */
+static void answer_without_functions(int peer)
+{
+	char request[512];
+	ssize_t length;
+
+	while ((length = read(peer, request, sizeof(request) - 1)) > 0) {
+		request[length] = '\0';
+		if (strstr(request, "PING") != NULL)
+			dprintf(peer, "+PONG\r\n");
+		if (strstr(request, "FCALL") != NULL)
+			dprintf(peer,
+				"-ERR unknown command `FCALL`, with args beginning with: \r\n");
+	}
+}
+
+static void too_old(void)
+{
+	struct rt_redis_options options = { .host = "127.0.0.1" };
+	pid_t pid = redis_server_fake(&options.port, answer_without_functions);
+
+	use_up(options);
+	CU_ASSERT_STRING_EQUAL(problem_of("1", LIBRARY("1")),
+			       "Redis has no functions: version 7.0 or later is needed");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 /* How a store's watch connects as the deploy user. */
 static const char *problem_as(const char *deploy_user, const char *password, const char *version,
 			      const char *code)
@@ -879,6 +907,7 @@ int main(void)
 		{ "a password that is replaced", password_is_replaced },
 		{ "a server that is not Redis", no_redis },
 		{ "the clock is right after a slow answer", clock_after_slow_answer },
+		{ "a Redis without functions", too_old },
 		{ "a full server", full },
 		{ "commands under way have a bound", bounded },
 		{ "a command without an answer", timeouts },
