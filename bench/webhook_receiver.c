@@ -19,14 +19,15 @@
 #include <unistd.h>
 
 #define REQUEST_MAX 4096
+#define FDS_MAX     4096
 #define EVENTS_MAX  64
 #define FLUSH_MS    100
 
-struct connection {
+static struct connection {
 	int fd;
 	size_t length;
 	char data[REQUEST_MAX + 1]; /* ends in a NUL */
-};
+} connections[FDS_MAX];             /* by fd */
 
 static volatile sig_atomic_t ended;
 
@@ -85,7 +86,6 @@ static void serve(struct connection *connection, FILE *log)
 
 	if (got <= 0) {
 		close(connection->fd); /* and leaves the epoll with it */
-		free(connection);
 		return;
 	}
 	connection->length += (size_t)got;
@@ -96,9 +96,9 @@ static void serve(struct connection *connection, FILE *log)
 		errx(1, "a request of more than %d bytes", REQUEST_MAX);
 }
 
-static void watch(int epoll, int fd, void *data)
+static void watch(int epoll, int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = data };
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
 
 	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
 		err(1, "epoll_ctl");
@@ -106,14 +106,14 @@ static void watch(int epoll, int fd, void *data)
 
 static void accept_one(int epoll, int listener)
 {
-	struct connection *connection = calloc(1, sizeof(*connection));
 	int one = 1, fd = accept(listener, NULL, NULL);
 
-	if (connection == NULL || fd < 0)
+	if (fd < 0 || fd >= FDS_MAX)
 		err(1, "accept");
-	connection->fd = fd;
+	connections[fd].fd = fd;
+	connections[fd].length = 0;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	watch(epoll, fd, connection);
+	watch(epoll, fd);
 }
 
 static int listen_at(unsigned long port)
@@ -138,21 +138,25 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		errx(2, "usage: bench-webhook-receiver PORT LOG");
+	if (epoll < 0) {
+		warn("epoll");
+		return 1;
+	}
 	log = fopen(argv[2], "a");
-	if (epoll < 0 || log == NULL)
+	if (log == NULL)
 		err(1, "%s", argv[2]);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	listener = listen_at(strtoul(argv[1], NULL, 10));
-	watch(epoll, listener, NULL);
+	watch(epoll, listener);
 	while (!ended) {
 		int count = epoll_wait(epoll, events, EVENTS_MAX, FLUSH_MS);
 
 		for (int i = 0; i < count; i++) {
-			if (events[i].data.ptr == NULL)
+			if (events[i].data.fd == listener)
 				accept_one(epoll, listener);
 			else
-				serve(events[i].data.ptr, log);
+				serve(&connections[events[i].data.fd], log);
 		}
 		if (count == 0)
 			fflush(log);
