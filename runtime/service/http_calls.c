@@ -17,7 +17,7 @@
  * (look), and at the same time ends bodies that take too long.
  *
  * What is held is bounded: a body by the largest message; all bodies and answers together by HELD_MAX_BYTES, beyond which
- * requests are refused; connections by CONNECTIONS_MAX: for one more one without a call goes. */
+ * requests are refused, but for small ones (SMALL_BYTES), so that large bodies do not keep others out; connections by CONNECTIONS_MAX: for one more one without a call goes. */
 #include "http_calls_internal.h"
 
 #include <poll.h>
@@ -39,6 +39,7 @@
 #define LOOK_MS         1000
 #define BODY_MS         30000
 #define HELD_MAX_BYTES  (INT64_C(64) * 1024 * 1024)
+#define SMALL_BYTES     ((size_t)16 * 1024)
 #define BLOCK_BYTES     (32 * 1024)
 #define RETRY_MS        1000
 #define PREFLIGHT_AGE   "7200"
@@ -764,7 +765,8 @@ static void take_body(struct exchange *exchange, const char *data, size_t length
 		return;
 	}
 	pthread_mutex_lock(&calls->lock);
-	full = calls->held_bytes > HELD_MAX_BYTES;
+	full = calls->held_bytes > HELD_MAX_BYTES &&
+	       length > SMALL_BYTES - RT_MIN(exchange->body.length, SMALL_BYTES);
 	if (!full)
 		hold(exchange, (int64_t)length);
 	pthread_mutex_unlock(&calls->lock);

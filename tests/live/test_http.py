@@ -342,7 +342,7 @@ class Callers(Calls, Secured):
         listed = ORDERS + "ListOrders"
         mine, other = {"customerId": "cust_a"}, {"customerId": "cust_b"}
         key = self.bearer(self.api_keys[0])
-        token = self.bearer(self.token(role="customer", customer_id="cust_a"))
+        token = self.bearer(self.issuer.token(role="customer", customer_id="cust_a"))
         unknown = (401, "unauthenticated")
         for name, expected, path, request, connection, headers in (
             ("nobody", unknown, listed, mine, None, {}),
@@ -382,6 +382,21 @@ class Callers(Calls, Secured):
             while True:
                 self.order.ListOrders(customer_id="cust_b", _metadata=(("authorization", headers["authorization"]),))
         self.assertEqual(caught.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+    def test_bodies_that_never_end_keep_none_but_large_ones_out(self):
+        """What is held is bounded; small requests are always taken."""
+        large = 4 << 20
+        for _ in range(17):
+            connection = self.connection()
+            connection.putrequest("POST", ORDERS + "PlaceOrder")
+            connection.putheader("content-type", JSON)
+            connection.putheader("content-length", str(large))
+            connection.endheaders(b" " * (large - 1))
+        held = lambda: self.tandem.gateway.metric("tandem_http_held_bytes")  # noqa: E731
+        tandem.until(lambda: held() > 64 << 20, 20 * tandem.SLOW, held)
+        headers = self.bearer(self.api_keys[0])
+        self.assertEqual(self.code(ORDERS + "ListOrders", {"customerId": "cust_a"}, **headers), (200, None))
+        self.assertEqual(self.code(ORDERS + "ListOrders", {"customerId": "a" * (1 << 20)}, **headers), (429, "resource_exhausted"))
 
     def test_the_trail_knows_who_and_from_where(self):
         connection = self.role("ops")
