@@ -83,24 +83,24 @@ class Matrix(Secured):
 
     def tokens_that_are_refused(self):
         """[(why, token)]; each would be an operator's."""
-        good = self.token(role="operator").split(".")
+        good = self.issuer.token(role="operator").split(".")
         public = self.key.public_key()
         pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "x", "exp": time.time() + 600, "role": "operator"}
         return [
-            ("forged", self.token(self.other_key, role="operator")),
-            ("has expired", self.token(role="operator", exp=time.time() - 3600)),
-            ("is not valid yet", self.token(role="operator", nbf=time.time() + 3600)),
-            ("does not end", self.token(role="operator", exp=None)),
-            ("is of another issuer", self.token(role="operator", iss="https://other.example")),
-            ("is for another audience", self.token(role="operator", aud="other")),
-            ("has no role", self.token()),
-            ("has a role that there is not", self.token(role="root")),
-            ("of a customer does not say which", self.token(role="customer")),
-            ("is of a key that there is not", self.token(kid="two", role="operator")),
+            ("forged", self.issuer.token(self.other_key, role="operator")),
+            ("has expired", self.issuer.token(role="operator", exp=time.time() - 3600)),
+            ("is not valid yet", self.issuer.token(role="operator", nbf=time.time() + 3600)),
+            ("does not end", self.issuer.token(role="operator", exp=None)),
+            ("is of another issuer", self.issuer.token(role="operator", iss="https://other.example")),
+            ("is for another audience", self.issuer.token(role="operator", aud="other")),
+            ("has no role", self.issuer.token()),
+            ("has a role that there is not", self.issuer.token(role="root")),
+            ("of a customer does not say which", self.issuer.token(role="customer")),
+            ("is of a key that there is not", self.issuer.token(kid="two", role="operator")),
             ("without signature", jwt.encode(claims, None, algorithm="none", headers={"kid": "one"})),
             ("whose signature is cut off", ".".join(good[:2]) + "."),
-            ("with the content of another", ".".join((good[0], self.token(role="stock").split(".")[1], good[2]))),
+            ("with the content of another", ".".join((good[0], self.issuer.token(role="stock").split(".")[1], good[2]))),
             ("signed with the public key as a secret", by_hmac(claims, raw(self.key))),
             ("signed with the public key's PEM as a secret", by_hmac(claims, pem)),
         ]
@@ -120,15 +120,15 @@ class Matrix(Secured):
             Caller("anonymous", "ANONYMOUS"),
             Caller("anonymous, as if from the gateway", "ANONYMOUS", says=operator),
             Caller("customer A, by key", "CUSTOMER", None, self.api_keys[0]),
-            Caller("customer B, by token", "CUSTOMER", None, self.token(role="customer", customer_id="cust_b")),
+            Caller("customer B, by token", "CUSTOMER", None, self.issuer.token(role="customer", customer_id="cust_b")),
             Caller("customer C, by certificate", "CUSTOMER", "shop"),
             Caller("customer A, as if from the gateway", "CUSTOMER", None, self.api_keys[0], operator),
             Caller("customer A, with an operator's certificate", "CUSTOMER", "ops", self.api_keys[0]),
             Caller("support, by certificate", "SUPPORT", "support"),
-            Caller("support, by token", "SUPPORT", None, self.token(role="support")),
+            Caller("support, by token", "SUPPORT", None, self.issuer.token(role="support")),
             Caller("stock, by certificate", "STOCK", "stock"),
-            Caller("operator, by token", "OPERATOR", None, self.token(role="operator")),
-            Caller("operator's certificate, forged token", None, "ops", self.token(self.other_key, role="operator")),
+            Caller("operator, by token", "OPERATOR", None, self.issuer.token(role="operator")),
+            Caller("operator's certificate, forged token", None, "ops", self.issuer.token(self.other_key, role="operator")),
         ] + [Caller(f"a token that {why}", None, None, token) for why, token in self.tokens_that_are_refused()]
 
     def inner_callers(self):
@@ -142,8 +142,8 @@ class Matrix(Secured):
             Caller("customer A's key, with the gateway's certificate", "OUTSIDE", "gateway", self.api_keys[0], operator),
             Caller("support, as if it were the gateway", "OUTSIDE", "support", says=operator),
             # Tokens are for the gateway; these services do not know the keys.
-            Caller("customer B's token", None, "support", self.token(role="customer", customer_id="cust_b")),
-            Caller("an operator's token", None, "ops", self.token(role="operator")),
+            Caller("customer B's token", None, "support", self.issuer.token(role="customer", customer_id="cust_b")),
+            Caller("an operator's token", None, "ops", self.issuer.token(role="operator")),
             Caller("stranger, as if it were the gateway", None, "stranger", says=operator),
             Caller("gateway, for nobody", None, "gateway", says=b"nobody"),
             Caller("gateway, for a role that there is not", None, "gateway", says=says_it_calls_for("root")),
@@ -187,7 +187,7 @@ class Matrix(Secured):
         for name, certificate in (("gateway", "other/tls/ops"), ("gateway", "other/tls/gateway"),
                                   *((name, certificate) for name in tandem.CONTEXTS
                                     for certificate in (None, "other/tls/ops", "other/tls/gateway"))):
-            for token in (None, self.api_keys[0], self.token(role="operator")):
+            for token in (None, self.api_keys[0], self.issuer.token(role="operator")):
                 with self.subTest(service=name, certificate=certificate, token=token):
                     metadata = (("authorization", f"Bearer {token}"),) if token else ()
                     with self.assertRaises(grpc.RpcError) as caught:
@@ -272,7 +272,7 @@ class Own(Secured):
         self.ops = self.stubs("ops")
         self.anna, self.bert = self.stubs()[tandem.ORDER_SERVICE], self.stubs()[tandem.ORDER_SERVICE]
         self.as_anna = (("authorization", f"Bearer {self.api_keys[0]}"),)
-        self.as_bert = (("authorization", f"Bearer {self.token(role='customer', customer_id='cust_b')}"),)
+        self.as_bert = (("authorization", f"Bearer {self.issuer.token(role='customer', customer_id='cust_b')}"),)
         self.ops[tandem.INVENTORY_SERVICE].AdjustStock(sku="tea", delta=100, reason="test")
         placed = self.anna.PlaceOrder(customer_id="cust_a", request_id="mine", wait_for_decision=True,
                                       lines=[{"sku": "tea", "quantity": 1}], _metadata=self.as_anna)

@@ -28,7 +28,7 @@ class Everywhere(Secured):
         self.ops, self.stock_as_ops = stubs[tandem.ORDER_SERVICE], stubs[tandem.INVENTORY_SERVICE]
         self.shop = self.stubs()[tandem.ORDER_SERVICE]
         self.as_anna = as_caller(self.api_keys[0])
-        self.as_bert = as_caller(self.token(role="customer", customer_id="cust_b", sub="bert"))
+        self.as_bert = as_caller(self.issuer.token(role="customer", customer_id="cust_b", sub="bert"))
         digest = hashlib.sha256(self.api_keys[0].encode()).hexdigest()
         self.assertIn(digest, " ".join(self.callers_file))
         self.anna = f"customer shop of cust_a (key {digest[:8]})"
@@ -135,7 +135,7 @@ class Everywhere(Secured):
 
     def test_stock(self):
         """Who and from where, in the event, in the trail and in the log; a name is shown as it is, whatever it is."""
-        stan = self.token(role="stock", sub="Štan \u2044 \U0001f4e6")
+        stan = self.issuer.token(role="stock", sub="Štan \u2044 \U0001f4e6")
         who = "stock Štan \u2044 \U0001f4e6 (token)"
         stubs = self.stubs()
         stubs[tandem.INVENTORY_SERVICE].AdjustStock(sku="box", delta=3, reason="a lorry", _metadata=as_caller(stan))
@@ -153,9 +153,9 @@ class Everywhere(Secured):
         """Names that a terminal would act on are refused where they come from."""
         for name in ("x\x1b[31m", "x\n", "\u202ex", "", "x" * 128):
             with self.subTest(name=name), self.assertRaises(grpc.RpcError) as caught:
-                self.shop.GetOrder(order_id="ord_" + "a" * 26, _metadata=as_caller(self.token(role="operator", sub=name)))
+                self.shop.GetOrder(order_id="ord_" + "a" * 26, _metadata=as_caller(self.issuer.token(role="operator", sub=name)))
             self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAUTHENTICATED)
-        longest = self.token(role="customer", customer_id="cust_b", sub="\u00e4" * 63 + "x")
+        longest = self.issuer.token(role="customer", customer_id="cust_b", sub="\u00e4" * 63 + "x")
         order_id = self.shop.PlaceOrder(customer_id="cust_b", lines=self.lines(), _metadata=as_caller(longest)).order.order_id
         self.assertEqual(self.actors(order_id)["OrderPlaced"], "customer " + "\u00e4" * 63 + "x (token)")
 

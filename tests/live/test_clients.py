@@ -82,7 +82,7 @@ class Clients(Secured):
     def file(self, text):
         """A file that holds a token."""
         path = self.tandem.tls(f"token-{abs(hash(text))}")
-        self.write(os.path.basename(path), text)
+        self.issuer.write(os.path.basename(path), text)
         return path
 
     def pair(self, name):
@@ -97,7 +97,7 @@ class Clients(Secured):
         """{who: (customer_id, files)}: each way to say who one is, for customers."""
         return {
             "certificate": ("cust_c", self.pair("shop")),
-            "signed token": ("cust_b", [self.file(self.token(role="customer", customer_id="cust_b"))]),
+            "signed token": ("cust_b", [self.file(self.issuer.token(role="customer", customer_id="cust_b"))]),
             "API key": ("cust_a", [self.file(self.api_keys[0])]),
         }
 
@@ -119,7 +119,7 @@ class Clients(Secured):
     def test_an_operator(self):
         another = self.order.PlaceOrder(customer_id="cust_z", lines=[{"sku": "tea", "quantity": 1}]).order.order_id
         for kind in self.kinds:
-            for way, files in (("certificate", self.pair("ops")), ("token", [self.file(self.token(role="operator"))])):
+            for way, files in (("certificate", self.pair("ops")), ("token", [self.file(self.issuer.token(role="operator"))])):
                 with self.subTest(client=kind, way=way):
                     self.assertEqual(self.client(kind, *files).ask("get", another)[:2], [OK, another])
 
@@ -128,8 +128,8 @@ class Clients(Secured):
             for who, files, options, code in (
                 ("no certificate and no token", (), {}, UNKNOWN),
                 ("a certificate that nobody knows", self.pair("stranger"), {}, UNKNOWN),
-                ("a token that has expired", [self.file(self.token(role="operator", exp=time.time() - 60))], {}, UNKNOWN),
-                ("a forged token", [self.file(self.token(self.other_key, role="operator"))], {}, UNKNOWN),
+                ("a token that has expired", [self.file(self.issuer.token(role="operator", exp=time.time() - 60))], {}, UNKNOWN),
+                ("a forged token", [self.file(self.issuer.token(self.other_key, role="operator"))], {}, UNKNOWN),
                 ("a key that nobody has", [self.file("tandem_" + "a" * 52)], {}, UNKNOWN),
                 ("a certificate of another authority", self.pair("other/tls/ops"), {}, UNAVAILABLE),
                 ("one that does not trust our authority", self.pair("ops"), {"ca": "other/tls/ca.crt"}, UNAVAILABLE),

@@ -48,7 +48,7 @@ class Rotation(Secured):
     @classmethod
     def prepare(cls):
         super().prepare()
-        cls.ca("--client", "shop-d")
+        cls.issuer.ca("--client", "shop-d")
         cls.callers_file.append("cert CN:shop-d customer customer_id=cust_d")
         cls.write_callers()
 
@@ -65,7 +65,7 @@ class Rotation(Secured):
             self.addCleanup(shop.close)
 
     def customers_token(self, customer_id, **how):
-        return self.token(role="customer", customer_id=customer_id, **how)
+        return self.issuer.token(role="customer", customer_id=customer_id, **how)
 
     @contextlib.contextmanager
     def load(self):
@@ -120,7 +120,7 @@ class Rotation(Secured):
         with self.load() as loads:
             for _ in range(2):
                 with self.certificates_read():
-                    self.ca("--renew", *tandem.SERVICES)
+                    self.issuer.ca("--renew", *tandem.SERVICES)
                 loads.go_on(20)
         for name, serial in self.serials().items():
             self.assertNotEqual(serial, before[name], name)
@@ -136,19 +136,19 @@ class Rotation(Secured):
         redis_open = lambda: subprocess.run([tandem.OPEN], env=self.tandem.env, check=True)  # noqa: E731
         with self.load() as loads:
             with self.certificates_read():
-                self.ca("--new-ca")
+                self.issuer.ca("--new-ca")
                 redis_open()
             for shop in self.shops:
                 shop.show()
             loads.go_on(20)
             with self.certificates_read():
-                self.ca("--renew", "redis", *tandem.SERVICES, "console", "ops", "support", "stock", "shop", "shop-d", "stranger")
+                self.issuer.ca("--renew", "redis", *tandem.SERVICES, "console", "ops", "support", "stock", "shop", "shop-d", "stranger")
                 redis_open()
             for shop in self.shops:
                 shop.show()
             loads.go_on(20)
             with self.certificates_read():
-                self.ca("--drop-old-ca")
+                self.issuer.ca("--drop-old-ca")
                 redis_open()
             for shop in self.shops:
                 shop.show()
@@ -191,7 +191,7 @@ class Rotation(Secured):
 
         def write(**keys):
             with self.file_read("the keys of tokens were read", "gateway"):
-                self.write_keys(**keys)
+                self.issuer.write_keys(**keys)
 
         self.replaced(shops, [self.customers_token(shop.customer_id, key=new, kid="two") for shop in shops],
                       lambda: write(one=self.key, two=new), lambda: write(two=new))
@@ -199,7 +199,7 @@ class Rotation(Secured):
 
     def test_api_key(self):
         shops = [shop for shop in self.shops if shop.token in self.api_keys]
-        made = [self.new_key(shop.customer_id) for shop in shops]
+        made = [self.issuer.new_key(shop.customer_id) for shop in shops]
         old_lines = [line for line in self.callers_file if line.startswith("key ")]
         new_lines = [one["line"] for one in made]
 
