@@ -16,6 +16,7 @@
 #include "store_internal.h"
 #include "store_life.h"
 #include "store_moves.h"
+#include "store_postings.h"
 #include "store_sql.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
@@ -70,10 +71,6 @@ struct known {
 	const Tandem__Order__V1__OrderContent *content;
 };
 
-struct posting {
-	int64_t key, no; /* the key as it is stored */
-};
-
 struct archive_store {
 	struct db *db;
 	char error[ARCHIVE_ERROR];
@@ -83,14 +80,13 @@ struct archive_store {
 	/* The writer's. */
 	struct known *orders;
 	bool loaded; /* what follows */
-	int64_t serial, last_no;
+	int64_t serial, last_no, posting_rows;
 	/* Of the batch that is being written. */
 	struct known *touched, **touched_end; /* in the order in which they were */
 	struct archive_written written;
 	struct rt_arena arena;
 	struct archive_moves moves;
-	struct posting *postings;
-	size_t posting_count, posting_capacity;
+	struct archive_postings postings;
 	struct known **known; /* of each event; NULL: it concerns no order */
 };
 
@@ -296,9 +292,13 @@ static int load(struct archive_store *store)
 	struct db *db = store->db;
 	int rc;
 
-	store->serial = store->last_no = 0;
+	store->serial = store->last_no = store->posting_rows = 0;
 	rc = db->ops->queue(db, &sql_read_number, (const struct db_value[]){ db_text("serial") }, 1,
 			    read_number, &store->serial);
+	if (rc == RT_OK)
+		rc = db->ops->queue(db, &sql_read_number,
+				    (const struct db_value[]){ db_text("posting_rows") }, 1,
+				    read_number, &store->posting_rows);
 	if (rc == RT_OK)
 		rc = db->ops->queue(db, &sql_last_order, NULL, 0, read_number, &store->last_no);
 	if (rc == RT_OK)
@@ -574,10 +574,7 @@ static void note_posting(struct archive_store *store, int64_t no, int64_t key)
 {
 	size_t segment = archive_segment_of(&store->segments, no);
 
-	store->postings = rt_grow(store->postings, store->posting_count, &store->posting_capacity,
-				  sizeof(*store->postings));
-	store->postings[store->posting_count++] =
-		(struct posting){ .key = archive_key_in(segment, key), .no = no };
+	archive_postings_add(&store->postings, segment, key, no);
 	if (archive_kind_of_key(key) == KEY_ID)
 		archive_ids_add(store->ids, segment, key);
 }
@@ -594,13 +591,6 @@ static void note_content(struct archive_store *store, const struct known *known)
 		note_posting(
 			store, known->no,
 			archive_key_of_label(content->labels[i]->key, content->labels[i]->value));
-}
-
-static int delete_posting(struct archive_store *store, int64_t no, int64_t key)
-{
-	return PUT(store, sql_delete_posting,
-		   db_number(archive_key_in(archive_segment_of(&store->segments, no), key)),
-		   db_number(no));
 }
 
 static int put_new(struct archive_store *store, struct known *known, int partition)
@@ -623,16 +613,11 @@ static int put_new(struct archive_store *store, struct known *known, int partiti
 		   db_number(known->updated_ms), bytes(&known->placed), life_value(known));
 }
 
-/* It gets another number: what there was under the former one goes. */
+/* It gets another number. The postings of the former one lead to nothing. */
 static int take_away(struct archive_store *store, struct known *known)
 {
 	int rc = PUT(store, sql_delete_order, db_number(known->stored_no));
 
-	if (rc == RT_OK)
-		rc = delete_posting(store, known->stored_no, known->key);
-	if (rc == RT_OK && known->stored_status != 0)
-		rc = delete_posting(store, known->stored_no,
-				    archive_key_of_status(known->stored_status));
 	known->stored_no = 0;
 	known->stored_status = 0;
 	return rc;
@@ -644,15 +629,10 @@ static int put_order(struct archive_store *store, struct known *known, int parti
 
 	if (known->stored_no != 0 && known->stored_no != known->no)
 		rc = take_away(store, known);
-	if (rc == RT_OK && known->stored_status != posted(known)) {
-		if (known->stored_status != 0)
-			rc = delete_posting(store, known->no,
-					    archive_key_of_status(known->stored_status));
-		if (posted(known) != 0)
-			note_posting(store, known->no, archive_key_of_status(known->status));
-	}
 	if (rc != RT_OK)
 		return rc;
+	if (posted(known) != 0 && known->stored_status != posted(known))
+		note_posting(store, known->no, archive_key_of_status(known->status));
 	if (known->stored_no == 0)
 		rc = put_new(store, known, partition);
 	else
@@ -665,22 +645,6 @@ static int put_order(struct archive_store *store, struct known *known, int parti
 	known->stored_no = known->no;
 	known->stored_status = posted(known);
 	known->stored_kept = is_kept(known);
-	return rc;
-}
-
-/* In their order: neighbours go to the same page. */
-static int put_postings(struct archive_store *store)
-{
-	size_t count = store->posting_count;
-	struct archive_sorted *order = rt_arena_take(&store->arena, 2 * count * sizeof(*order) + 1);
-	int rc = RT_OK;
-
-	for (size_t i = 0; i < count; i++)
-		order[i] = (struct archive_sorted){ (uint64_t)store->postings[i].key, i };
-	archive_sort(order, order + count, count);
-	for (size_t i = 0; rc == RT_OK && i < count; i++)
-		rc = PUT(store, sql_put_posting, db_number((int64_t)order[i].key),
-			 db_number(store->postings[order[i].at].no));
 	return rc;
 }
 
@@ -706,7 +670,8 @@ static int put_orders(struct archive_store *store, int partition)
 				rc = put_order(store, known, partition);
 			}
 	if (rc == RT_OK)
-		rc = put_postings(store);
+		rc = archive_postings_put(store->db, &store->postings, &store->posting_rows,
+					  &store->arena);
 	newest = store->segments.count - 1;
 	return rc != RT_OK ? rc
 			   : PUT(store, sql_put_segment, db_number((int64_t)newest),
@@ -720,6 +685,9 @@ static int put_rest(struct archive_store *store, const struct archive_batch *bat
 
 	if (rc == RT_OK)
 		rc = PUT(store, sql_put_number, db_text("serial"), db_number(store->serial));
+	if (rc == RT_OK)
+		rc = PUT(store, sql_put_number, db_text("posting_rows"),
+			 db_number(store->posting_rows));
 	for (size_t i = 0; rc == RT_OK && i < batch->position_count; i++)
 		rc = PUT(store, sql_put_position, db_text(batch->positions[i].stream),
 			 db_text(batch->positions[i].id), db_number(batch->positions[i].events));
@@ -821,7 +789,7 @@ static void end_batch(struct archive_store *store)
 	}
 	store->touched = NULL;
 	store->touched_end = &store->touched;
-	store->posting_count = 0;
+	store->postings.count = 0;
 	store->moves.count = 0;
 	rt_arena_reset(&store->arena, KEEP_BYTES);
 	forget_oldest(store);
@@ -915,7 +883,7 @@ void archive_store_close(struct archive_store *store)
 	archive_segments_done(&store->segments);
 	archive_ids_free(store->own_ids);
 	rt_arena_done(&store->arena);
-	free(store->postings);
+	archive_postings_done(&store->postings);
 	store->db->ops->close(store->db);
 	free(store);
 }

@@ -10,7 +10,6 @@
 #define GROUP_WORDS ((size_t)1 << 19)
 #define GROUPS_MAX  256 /* 10^9 orders; each segment behind them may have every id */
 #define HASHES      4
-#define ROUND_MAX   16 /* segments that are asked in a turn, per id */
 
 struct archive_ids {
 	uint64_t *groups[GROUPS_MAX];
@@ -34,7 +33,7 @@ static int64_t key_from(enum archive_key_kind kind, uint64_t h)
 	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
 	h = (h ^ h >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
 	h = (h ^ h >> 33) >> (64 - ARCHIVE_HASH_BITS);
-	return (int64_t)((uint64_t)kind << ARCHIVE_HASH_BITS | h);
+	return archive_key_of(kind, h);
 }
 
 #define HASH_START UINT64_C(14695981039346656037)
@@ -53,7 +52,7 @@ int64_t archive_key_of_label(const char *key, const char *value)
 
 int64_t archive_key_of_status(int status)
 {
-	return (int64_t)KEY_STATUS << ARCHIVE_HASH_BITS | status;
+	return archive_key_of(KEY_STATUS, (uint64_t)status);
 }
 
 /* ---- segments ---- */
@@ -206,40 +205,9 @@ bool archive_ids_before(const struct archive_ids *ids, int64_t key, size_t *belo
 	return false;
 }
 
-struct loading {
-	struct archive_ids *ids;
-	size_t segment;
-};
-
-static void load_id(const struct db_value *columns, void *user)
+void archive_ids_all_added(struct archive_ids *ids)
 {
-	const struct loading *loading = user;
-
-	archive_ids_add(loading->ids, loading->segment,
-			columns[0].number - archive_key_in(loading->segment, 0));
-}
-
-/* Segment by segment, since a driver may hold all rows of an answer. */
-int archive_ids_load(struct db *db, const struct archive_segments *segments,
-		     struct archive_ids *ids)
-{
-	int rc = RT_OK;
-
-	for (size_t i = 0; rc == RT_OK && i < segments->count; i++) {
-		struct loading loading = { ids, i };
-
-		rc = db->ops->queue(
-			db, &sql_read_ids,
-			(const struct db_value[]){
-				db_number(archive_key_in(i, 0)),
-				db_number(archive_key_in(i, INT64_C(1) << ARCHIVE_HASH_BITS)) },
-			2, load_id, &loading);
-		if (rc == RT_OK)
-			rc = db->ops->flush(db);
-	}
-	if (rc == RT_OK)
-		__atomic_store_n(&ids->loaded, true, __ATOMIC_RELEASE);
-	return rc;
+	__atomic_store_n(&ids->loaded, true, __ATOMIC_RELEASE);
 }
 
 void archive_ids_forget(struct archive_ids *ids)
@@ -250,57 +218,6 @@ void archive_ids_forget(struct archive_ids *ids)
 bool archive_ids_loaded(const struct archive_ids *ids)
 {
 	return __atomic_load_n(&ids->loaded, __ATOMIC_ACQUIRE);
-}
-
-/* ---- looking for ids ---- */
-
-static void found(const struct db_value *columns, void *user)
-{
-	struct archive_wanted *wanted = user;
-
-	if (wanted->found) /* in a newer segment, in the same turn */
-		return;
-	wanted->found = true;
-	wanted->row(columns, wanted->user);
-}
-
-/* Asks up to `round` segments. True: there are others. */
-static bool ask(struct db *db, const struct archive_ids *ids, const struct db_statement *statement,
-		struct archive_wanted *wanted, size_t round, int *rc)
-{
-	for (size_t i = 0; !wanted->found && i < round; i++) {
-		if (!archive_ids_before(ids, wanted->key, &wanted->below))
-			return false;
-		*rc = db->ops->queue(db, statement,
-				     (const struct db_value[]){
-					     db_number(archive_key_in(wanted->below, wanted->key)),
-					     db_text(wanted->order_id) },
-				     2, found, wanted);
-		if (*rc != RT_OK)
-			return false;
-	}
-	return !wanted->found;
-}
-
-/* Newest first: most often it is there. */
-int archive_index_find(struct db *db, const struct archive_segments *segments,
-		       const struct archive_ids *ids, const struct db_statement *statement,
-		       struct archive_wanted *list, size_t count)
-{
-	bool more = count > 0;
-	int rc = RT_OK;
-
-	for (size_t i = 0; i < count; i++)
-		list[i].below = segments->count;
-	for (size_t round = 1; rc == RT_OK && more; round = RT_MIN(2 * round, (size_t)ROUND_MAX)) {
-		more = false;
-		for (size_t i = 0; rc == RT_OK && i < count; i++)
-			if (!list[i].found)
-				more = ask(db, ids, statement, &list[i], round, &rc) || more;
-		if (rc == RT_OK)
-			rc = db->ops->flush(db);
-	}
-	return rc;
 }
 
 /* ---- sorting ---- */

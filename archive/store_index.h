@@ -1,7 +1,8 @@
 /* store_index.h - how orders are found: by postings, which lie in segments.
  *
  * A posting says that an order has a key: its id, its customer, a SKU, a label, a status. A key is a number: the kind, and
- * 44 bits of a hash of the text. So what a posting leads to is compared with what was asked for.
+ * 44 bits of a hash of the text. So what a posting leads to is compared with what was asked for. store_postings.h has
+ * how they are stored.
  *
  * Ids and customers come in no order. In one index over all orders each new order would change pages of its own, and the
  * more orders there are the more of writing is writing pages. So postings lie in segments, each of some ten thousand orders
@@ -18,7 +19,14 @@
 
 #define ARCHIVE_SEGMENT_ORDERS 32768
 
-enum archive_key_kind { KEY_ID, KEY_CUSTOMER, KEY_SKU, KEY_LABEL, KEY_STATUS };
+enum archive_key_kind {
+	KEY_ID,
+	KEY_CUSTOMER,
+	KEY_SKU,
+	KEY_LABEL,
+	KEY_STATUS,
+	KEY_PACKED = 7 /* of a bucket: store_postings.h */
+};
 #define ARCHIVE_HASH_BITS 44
 #define ARCHIVE_KIND_BITS 3 /* 16 bits are left for the segment */
 
@@ -26,6 +34,10 @@ int64_t archive_key(enum archive_key_kind kind, const char *text, size_t length)
 int64_t archive_key_of_label(const char *key, const char *value);
 /* Of a status in which an order stays. Those that may still leave theirs have an index of their own. */
 int64_t archive_key_of_status(int status);
+static inline int64_t archive_key_of(int kind, uint64_t hash)
+{
+	return (int64_t)((uint64_t)kind << ARCHIVE_HASH_BITS | hash);
+}
 static inline bool archive_status_has_key(int status)
 {
 	return status > 2; /* neither pending nor reserved */
@@ -57,27 +69,10 @@ void archive_ids_add(struct archive_ids *ids, size_t segment, int64_t key);
 /* The last segment before `below` that may have it; `below`: none has. Without `ids`, or while they are not loaded, each
  * may have it. */
 bool archive_ids_before(const struct archive_ids *ids, int64_t key, size_t *below);
-/* Adds all that the database has. */
-int archive_ids_load(struct db *db, const struct archive_segments *segments,
-		     struct archive_ids *ids);
+void archive_ids_all_added(struct archive_ids *ids);
 /* Another process has written: they are to be loaded again. */
 void archive_ids_forget(struct archive_ids *ids);
 bool archive_ids_loaded(const struct archive_ids *ids);
-
-/* Orders that are looked for by their ids. `row` gets the order that is found. */
-struct archive_wanted {
-	const char *order_id;
-	int64_t key;
-	db_row *row;
-	void *user;
-	/* The search's own. */
-	size_t below;
-	bool found;
-};
-/* `statement` selects what `row` wants where the key in a segment is $1, the order's id $2. */
-int archive_index_find(struct db *db, const struct archive_segments *segments,
-		       const struct archive_ids *ids, const struct db_statement *statement,
-		       struct archive_wanted *list, size_t count);
 
 /* Sorts by the key, and keeps the order of those with the same one. `spare` has room for as many. */
 struct archive_sorted {

@@ -10,6 +10,7 @@
 #include "store_internal.h"
 #include "store_life.h"
 #include "store_moves.h"
+#include "store_postings.h"
 #include "store_sql.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
@@ -87,6 +88,7 @@ struct search {
 	size_t chunk;     /* looked at in this read, at most */
 	size_t looked_at; /* in this read */
 	int64_t last;     /* that was looked at */
+	int64_t queued;   /* the last that was to be */
 };
 
 static int64_t key_for(const struct archive_filter *filter)
@@ -170,10 +172,6 @@ static void look_at(const struct db_value *columns, void *user)
 	struct search *search = user;
 	struct archive_orders *found = search->found;
 
-	/* Of a later segment, behind one of which not all was read. */
-	if (search->looked_at == search->chunk)
-		return;
-	search->looked_at++;
 	if (found->more)
 		return;
 	if (!fits(search->filter, columns)) {
@@ -186,6 +184,14 @@ static void look_at(const struct db_value *columns, void *user)
 	}
 	search->last = columns[0].number;
 	fill_order(search->arena, columns, &found->list[found->count++]);
+}
+
+static void look_at_next(const struct db_value *columns, void *user)
+{
+	struct search *search = user;
+
+	search->looked_at++;
+	look_at(columns, search);
 }
 
 /* Numbers between which those of the orders lie: of their times, and of where the page begins. */
@@ -209,38 +215,103 @@ static int walk_all(struct db *db, struct search *search, int64_t above, int64_t
 	int rc = db->ops->queue(db, &statements[search->filter->oldest_first],
 				(const struct db_value[]){ db_number(above), db_number(below),
 							   db_number((int64_t)search->chunk) },
-				3, look_at, search);
+				3, look_at_next, search);
 
 	return rc == RT_OK ? db->ops->flush(db) : rc;
 }
 
-static int walk_segment(struct db *db, struct search *search, size_t segment, int64_t above,
-			int64_t below)
+/* The postings of one key in one segment. */
+struct numbers {
+	struct archive_wanted_key wanted;
+	int64_t above, below; /* those between are wanted */
+	int64_t *list;
+	size_t count, capacity;
+};
+
+static void note_number(int64_t no, void *user)
 {
-	return db->ops->queue(
-		db, &sql_walk_key[search->filter->oldest_first],
-		(const struct db_value[]){ db_number(archive_key_in(segment, search->key)),
-					   db_number(above), db_number(below),
-					   db_number((int64_t)search->chunk) },
-		4, look_at, search);
+	struct numbers *numbers = user;
+
+	if (no <= numbers->above || no >= numbers->below)
+		return;
+	numbers->list =
+		rt_grow(numbers->list, numbers->count, &numbers->capacity, sizeof(*numbers->list));
+	numbers->list[numbers->count++] = no;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const int64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+/* Reads the orders with these numbers, as many as are still to be looked at. */
+static int look_at_numbers(struct db *db, struct search *search, const struct numbers *numbers)
+{
+	const size_t count = numbers->count;
+	int64_t before = 0;
+	int rc = RT_OK;
+
+	if (count > 1)
+		qsort(numbers->list, count, sizeof(*numbers->list), compare);
+	for (size_t i = 0; rc == RT_OK && i < count && search->looked_at < search->chunk; i++) {
+		int64_t no = numbers->list[search->filter->oldest_first ? i : count - 1 - i];
+
+		if (no == before) /* it is named twice */
+			continue;
+		before = search->queued = no;
+		search->looked_at++;
+		rc = db->ops->queue(db, &sql_walk_number,
+				    (const struct db_value[]){ db_number(no) }, 1, look_at, search);
+	}
+	return rc;
+}
+
+/* `count` segments from `first` on, in the direction of the search. */
+static int walk_segments(struct db *db, struct search *search, size_t first, size_t count,
+			 int64_t above, int64_t below)
+{
+	struct numbers turn[SEGMENTS_TURN] = { 0 };
+	int rc = RT_OK;
+
+	for (size_t i = 0; rc == RT_OK && i < count; i++) {
+		struct numbers *numbers = &turn[i];
+
+		*numbers = (struct numbers){ .wanted = { search->key, note_number, numbers },
+					     .above = above,
+					     .below = below };
+		rc = archive_postings_ask(db, search->filter->oldest_first ? first + i : first - i,
+					  &numbers->wanted);
+	}
+	if (rc == RT_OK)
+		rc = db->ops->flush(db);
+	for (size_t i = 0; i < count; i++) {
+		if (rc == RT_OK)
+			rc = look_at_numbers(db, search, &turn[i]);
+		free(turn[i].list);
+	}
+	return rc == RT_OK ? db->ops->flush(db) : rc;
 }
 
 static int walk_key(struct db *db, const struct archive_segments *segments, struct search *search,
 		    int64_t above, int64_t below)
 {
-	size_t first = archive_segment_of(segments, RT_MAX(above, 0)),
-	       last = archive_segment_of(segments, RT_MAX(below - 1, 0));
+	size_t low = archive_segment_of(segments, RT_MAX(above, 0)),
+	       high = archive_segment_of(segments, RT_MAX(below - 1, 0)), turn = 1;
 	bool up = search->filter->oldest_first;
 	int rc = RT_OK;
 
-	for (size_t i = 0; rc == RT_OK && i <= last - first; i++) {
-		if (search->looked_at == search->chunk)
-			break;
-		rc = walk_segment(db, search, up ? first + i : last - i, above, below);
-		if (rc == RT_OK && i % SEGMENTS_TURN == SEGMENTS_TURN - 1)
-			rc = db->ops->flush(db);
+	search->queued = search->last;
+	for (size_t done = 0, all = high - low + 1;
+	     rc == RT_OK && done < all && search->looked_at < search->chunk; done += turn) {
+		turn = RT_MIN(done == 0 ? 1 : RT_MIN(2 * turn, (size_t)SEGMENTS_TURN), all - done);
+		rc = walk_segments(db, search, up ? low + done : high - done, turn, above, below);
 	}
-	return rc == RT_OK ? db->ops->flush(db) : rc;
+	/* Behind a number of which there is no order any more, too. */
+	if (!search->found->more)
+		search->last = search->queued;
+	return rc;
 }
 
 int archive_store_search(struct archive_store *store, const struct archive_filter *filter,

@@ -79,6 +79,9 @@ static const char *const versions[] = {
 	" value BIGINT NOT NULL);",
 	/* 2: those that were dropped last, for when the stream loses that they were. */
 	"CREATE INDEX orders_dropped ON orders (partition_no, dropped) WHERE dropped > 1;",
+	/* 3: several postings to a row. The rows that have none are of before: store_postings.h. In the others the key is a
+	 * bucket's, and order_no the row's own number. */
+	"ALTER TABLE postings ADD COLUMN postings @bytes@;",
 };
 
 /* Of the tables, as this program writes them. */

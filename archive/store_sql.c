@@ -7,8 +7,8 @@ enum {
 	PUT_ORDER,
 	CHANGE_ORDER,
 	DELETE_ORDER,
-	PUT_POSTING,
-	DELETE_POSTING,
+	PUT_POSTINGS,
+	READ_POSTINGS,
 	PUT_MOVEMENTS,
 	PUT_POSITION,
 	READ_POSITION,
@@ -33,20 +33,16 @@ enum {
 	UNREADABLE,
 	WALK,
 	WALK_OPEN = WALK + 2,
-	WALK_KEY = WALK_OPEN + 2,
-	STATEMENTS = WALK_KEY + 2
+	WALK_NUMBER = WALK_OPEN + 2,
+	STATEMENTS
 };
 _Static_assert(STATEMENTS <= DB_STATEMENTS_MAX, "too many statements");
-
-/* CROSS JOIN: SQLite takes the tables in this order. */
-#define BY_ID                                                                                      \
-	"postings p CROSS JOIN orders o WHERE p.posting_key = $1 AND "                             \
-	"o.order_no = p.order_no AND o.order_id = $2"
 
 const struct db_statement sql_find_order = {
 	.number = FIND_ORDER,
 	.sql = "SELECT o.order_no, o.status, o.settled, o.dropped, o.version, o.stock_version, "
-	       "o.stock_state, o.updated_ms, o.placed, o.life FROM " BY_ID
+	       "o.stock_state, o.updated_ms, o.placed, o.life FROM orders o "
+	       "WHERE o.order_no = $1 AND o.order_id = $2"
 };
 const struct db_statement sql_put_order = {
 	.number = PUT_ORDER,
@@ -63,15 +59,14 @@ const struct db_statement sql_change_order = {
 };
 const struct db_statement sql_delete_order = { .number = DELETE_ORDER,
 					       .sql = "DELETE FROM orders WHERE order_no = $1" };
-const struct db_statement sql_put_posting = {
-	.number = PUT_POSTING,
-	.sql = "INSERT INTO postings (posting_key, order_no) VALUES ($1, $2) "
-	       "ON CONFLICT DO NOTHING",
+const struct db_statement sql_put_postings = {
+	.number = PUT_POSTINGS,
+	.sql = "INSERT INTO postings (posting_key, order_no, postings) VALUES ($1, $2, $3)",
 	.rows = true
 };
-const struct db_statement sql_delete_posting = {
-	.number = DELETE_POSTING,
-	.sql = "DELETE FROM postings WHERE posting_key = $1 AND order_no = $2"
+const struct db_statement sql_read_postings = {
+	.number = READ_POSTINGS,
+	.sql = "SELECT order_no, postings FROM postings WHERE posting_key IN ($1, $2)"
 };
 const struct db_statement sql_put_movements = {
 	.number = PUT_MOVEMENTS,
@@ -115,16 +110,17 @@ const struct db_statement sql_put_segment = {
 	.sql = "INSERT INTO segments (segment, first_no, orders) VALUES ($1, $2, $3) "
 	       "ON CONFLICT (segment) DO UPDATE SET orders = excluded.orders"
 };
-const struct db_statement sql_read_ids = {
-	.number = READ_IDS,
-	.sql = "SELECT posting_key FROM postings WHERE posting_key >= $1 AND posting_key < $2"
-};
+const struct db_statement sql_read_ids = { .number = READ_IDS,
+					   .sql = "SELECT posting_key, postings FROM postings "
+						  "WHERE posting_key >= $1 AND posting_key < $2" };
 
 #define ORDER_COLUMNS                                                                              \
 	"SELECT o.order_no, o.order_id, o.customer_id, o.status, o.settled, o.version, "           \
 	"o.updated_ms, o.placed, o.life, o.dropped FROM "
 
-const struct db_statement sql_get_order = { .number = GET_ORDER, .sql = ORDER_COLUMNS BY_ID };
+const struct db_statement sql_get_order = { .number = GET_ORDER,
+					    .sql = ORDER_COLUMNS
+					    "orders o WHERE o.order_no = $1 AND o.order_id = $2" };
 const struct db_statement sql_order_id = {
 	.number = ORDER_ID, .sql = "SELECT order_id FROM orders WHERE order_no = $1"
 };
@@ -186,17 +182,12 @@ const struct db_statement sql_take_back = {
 #define WALK_ALL_OPEN                                                                              \
 	ORDER_COLUMNS "orders o WHERE o.settled = 0 AND o.order_no > $1 AND o.order_no < $2 "      \
 		      "ORDER BY o.order_no "
-#define WALK_BY_KEY                                                                                \
-	ORDER_COLUMNS "postings p CROSS JOIN orders o WHERE p.posting_key = $1 AND "               \
-		      "p.order_no > $2 AND p.order_no < $3 AND "                                   \
-		      "o.order_no = p.order_no ORDER BY p.order_no "
 const struct db_statement sql_walk[2] = { { .number = WALK, .sql = WALK_ALL "DESC LIMIT $3" },
 					  { .number = WALK + 1, .sql = WALK_ALL "LIMIT $3" } };
 const struct db_statement sql_walk_open[2] = {
 	{ .number = WALK_OPEN, .sql = WALK_ALL_OPEN "DESC LIMIT $3" },
 	{ .number = WALK_OPEN + 1, .sql = WALK_ALL_OPEN "LIMIT $3" }
 };
-const struct db_statement sql_walk_key[2] = {
-	{ .number = WALK_KEY, .sql = WALK_BY_KEY "DESC LIMIT $4" },
-	{ .number = WALK_KEY + 1, .sql = WALK_BY_KEY "LIMIT $4" }
-};
+const struct db_statement sql_walk_number = { .number = WALK_NUMBER,
+					      .sql = ORDER_COLUMNS
+					      "orders o WHERE o.order_no = $1" };

@@ -23,12 +23,12 @@ int archive_store_segments(struct archive_store *store, const struct archive_seg
 
 extern const struct db_statement sql_streams, sql_gaps, sql_unreadable;
 extern const struct db_statement sql_find_order, sql_put_order, sql_change_order, sql_delete_order,
-	sql_put_posting, sql_delete_posting, sql_put_movements, sql_put_position, sql_read_position,
+	sql_put_postings, sql_read_postings, sql_put_movements, sql_put_position, sql_read_position,
 	sql_put_gap, sql_put_unreadable, sql_put_number, sql_read_number, sql_last_order,
 	sql_read_segments, sql_put_segment, sql_read_ids, sql_get_order, sql_order_id,
 	sql_movements, sql_movements_around, sql_releasable, sql_count_kept, sql_count_taken_back,
 	sql_take_back;
-/* All orders by time, those that are not settled, and those with a key in a segment: newest first and oldest first. */
-extern const struct db_statement sql_walk[2], sql_walk_open[2], sql_walk_key[2];
+/* All orders by time, and those that are not settled: newest first and oldest first. The order with a number. */
+extern const struct db_statement sql_walk[2], sql_walk_open[2], sql_walk_number;
 
 #endif

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "archive/store.h"
+#include "archive/store_index.h"
 #include "run.h"
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
@@ -705,25 +706,55 @@ static void that_it_was_dropped_may_be_lost(void)
 	CU_ASSERT_EQUAL(releasable(list, T0 + 8 * DAY_MS), 1);
 }
 
+static void run_sql(const char *sql)
+{
+	sqlite3 *handle;
+
+	CU_ASSERT_EQUAL_FATAL(sqlite3_open(world.database, &handle), SQLITE_OK);
+	CU_ASSERT_EQUAL_FATAL(sqlite3_exec(handle, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(handle);
+}
+
+/* As version 1 had it: a row for each posting, under the key itself. The database has one segment, number 0. */
+static void make_version_1(const int *orders, size_t count)
+{
+	const int64_t keys[] = { archive_key(KEY_CUSTOMER, "carol", 5),
+				 archive_key(KEY_SKU, "tea", 3),
+				 archive_key_of_label("shop", "north") };
+
+	archive_store_close(world.store);
+	run_sql("DROP INDEX orders_dropped; DELETE FROM schema WHERE version > 1; DELETE FROM "
+		"postings; DELETE FROM numbers "
+		"WHERE name = 'posting_rows'; ALTER TABLE postings DROP COLUMN postings");
+	for (size_t i = 0; i < RT_LENGTH(keys); i++)
+		run_sql(rt_arena_printf(&world.arena,
+					"INSERT INTO postings SELECT %lld, order_no FROM orders",
+					(long long)keys[i]));
+	run_sql(rt_arena_printf(
+		&world.arena,
+		"INSERT INTO postings SELECT %lld + status, order_no FROM orders WHERE status > 2",
+		(long long)archive_key_of_status(0)));
+	for (size_t i = 0; i < count; i++)
+		run_sql(rt_arena_printf(
+			&world.arena,
+			"INSERT INTO postings SELECT %lld, order_no FROM orders WHERE order_id = "
+			"'%s'",
+			(long long)archive_key(KEY_ID, order_id(orders[i]), ARCHIVE_ORDER_ID),
+			order_id(orders[i])));
+	world.store = open_store(true);
+}
+
 /* Of what was dropped before version 2 of the tables it is not known when: it stays dropped. */
 static void tables_of_version_1(void)
 {
 	struct archive_releasable list[8];
-	sqlite3 *handle;
 
 	for (int i = 1; i <= 2; i++)
 		bought(order_id(i), T0);
 	written();
 	dropped(order_id(1), 5, T0 + DAY_MS);
-	archive_store_close(world.store);
-	CU_ASSERT_EQUAL_FATAL(sqlite3_open(world.database, &handle), SQLITE_OK);
-	CU_ASSERT_EQUAL(sqlite3_exec(handle,
-				     "DROP INDEX orders_dropped; UPDATE orders SET dropped = 1 "
-				     "WHERE dropped > 1; DELETE FROM schema WHERE version = 2",
-				     NULL, NULL, NULL),
-			SQLITE_OK);
-	sqlite3_close(handle);
-	world.store = open_store(true);
+	run_sql("UPDATE orders SET dropped = 1 WHERE dropped > 1");
+	make_version_1((const int[]){ 1, 2 }, 2);
 	dropped(order_id(2), 5, T0 + DAY_MS);
 	lost_from(1);
 	CU_ASSERT_EQUAL(world.written.taken_back, 1);
@@ -897,6 +928,33 @@ static void tables_of_a_later_version_are_left_alone(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(error, "version 1000"));
 }
 
+static void what_version_1_wrote_is_found(void)
+{
+	bought(order_id(1), T0);
+	bought(order_id(2), T0 + 1);
+	placed(order_id(3), "carol", "tea", "north", T0 + 2);
+	written();
+	make_version_1((const int[]){ 1, 2, 3 }, 3);
+	for (int n = 1; n <= 3; n++)
+		CU_ASSERT_EQUAL(life_of(order_id(n)).order.version, n < 3 ? 4 : 1);
+	CU_ASSERT_EQUAL(FOUND(.customer_id = "carol"), 3);
+	CU_ASSERT_EQUAL(FOUND(.sku = "tea"), 3);
+	CU_ASSERT_EQUAL(FOUND(.label_key = "shop", .label_value = "north"), 3);
+	CU_ASSERT_EQUAL(FOUND(.status = 4), 2);
+	/* What is written now lies beside it, in the same segment. */
+	bought(order_id(2), T0 + 1);
+	happens(ARCHIVE_ORDER, "OrderCancelled", order_id(3), 2, T0 + 1000);
+	bought(order_id(4), T0 + 2000);
+	written();
+	CU_ASSERT_EQUAL(world.written.orders, 1);
+	CU_ASSERT_EQUAL(world.written.repeats, 6);
+	CU_ASSERT_EQUAL(FOUND(.customer_id = "carol"), 4);
+	CU_ASSERT_EQUAL(FOUND(.customer_id = "carol", .oldest_first = true), 4);
+	CU_ASSERT_EQUAL(FOUND(.status = 4), 3);
+	CU_ASSERT_EQUAL(FOUND(.status = 5), 1);
+	CU_ASSERT_EQUAL(life_of(order_id(4)).order.version, 4);
+}
+
 static void what_is_no_database_is_refused(void)
 {
 	struct archive_store_options options = { .database = "/nowhere/archive.db",
@@ -960,6 +1018,7 @@ static const struct test tests[] = {
 	{ "killed at any moment", killed_at_any_moment },
 	{ "gaps and unreadable entries are kept", gaps_and_unreadable_entries_are_kept },
 	{ "tables of a later version are left alone", tables_of_a_later_version_are_left_alone },
+	{ "what version 1 wrote is found", what_version_1_wrote_is_found },
 	{ "what is no database is refused", what_is_no_database_is_refused },
 	{ "readers only read", readers_only_read },
 };
