@@ -33,7 +33,7 @@ static int64_t key_from(enum archive_key_kind kind, uint64_t h)
 	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
 	h = (h ^ h >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
 	h = (h ^ h >> 33) >> (64 - ARCHIVE_HASH_BITS);
-	return archive_key_of(kind, h);
+	return archive_key_of((int)kind, h);
 }
 
 #define HASH_START UINT64_C(14695981039346656037)

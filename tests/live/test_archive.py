@@ -221,7 +221,7 @@ class Answers(Archived):
         before = {order_id: self.get(order_id) for order_id in ids}
         self.assertEqual(len(before[ids[0]].returns), 1)
         whole, _ = self.page_by_page(customer_id="dora")
-        self.assertEqual([order_id for order_id, _ in whole], ids[::-1])
+        self.assertCountEqual([order_id for order_id, _ in whole], ids)  # those of one millisecond in any order
         first, token = self.page_by_page(5, pages=1, customer_id="dora")
         self.drop("dora", dropped)
         for order_id in ids:
