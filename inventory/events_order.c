@@ -38,6 +38,7 @@ static void request_served(struct inventory_request_op *op, int status)
 	struct request *request = RT_CONTAINER_OF(op, struct request, op);
 	struct rt_event *event = op->event;
 
+	RT_FAILPOINT2("inventory.served", stock_request_type(op->request));
 	if (status == RT_OK && !op->served) {
 		inventory_note_call(event);
 		inventory_split_go_on(request->inventory, op, &request->known);
@@ -237,6 +238,7 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 		rt_event_ignore(event);
 		return;
 	}
+	RT_FAILPOINT2("inventory.request", stock_request_type(kind));
 	if (!check_order_id(event->subject)) {
 		rt_event_poison(event, "the subject is not an order id");
 		return;
