@@ -34,6 +34,9 @@
 #define TAKE_MAX_NS 2000000
 /* The thread hands over after so many at most: the loop can begin while it goes on. */
 #define GATHER_MAX 256
+/* So long the end waits for what gRPC's own threads still do. */
+#define END_LOOKS_MAX 200
+#define END_LOOK_MS   5
 
 struct rpc_tags {
 	struct rpc_tag *first, **end;
@@ -399,8 +402,11 @@ static void log_for_grpc(gpr_log_func_args *args)
 	       RT_I("line", args->line));
 }
 
+static int inits; /* that were not ended yet */
+
 void rt_rpc_init(void)
 {
+	inits++;
 	/* If the peer has gone, the write returns an error. */
 	signal(SIGPIPE, SIG_IGN);
 	gpr_set_log_function(log_for_grpc);
@@ -411,8 +417,26 @@ void rt_rpc_init(void)
 	rt_polling_init();
 }
 
+/* A connection that is just being made keeps gRPC although its channel has gone, and a thread of gRPC's goes on with it: past the
+ * end of main it would use OpenSSL while that ends, too. */
+static void wait_for_connections(void)
+{
+	int looks = 0;
+
+	if (!grpc_is_initialized())
+		return;
+	while (grpc_is_initialized() && looks++ < END_LOOKS_MAX)
+		gpr_sleep_until(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+					     gpr_time_from_millis(END_LOOK_MS, GPR_TIMESPAN)));
+	/* The last one ended it in a thread of its own: this waits for that. */
+	grpc_init();
+	grpc_shutdown_blocking();
+}
+
 void rt_rpc_shutdown(void)
 {
 	/* grpc_shutdown would go on in a thread of its own, past the end of main. */
 	grpc_shutdown_blocking();
+	if (--inits == 0)
+		wait_for_connections();
 }
