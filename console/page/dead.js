@@ -10,16 +10,20 @@ let shown = async () => {}; // reads the letters of the view that is there
 export function dead(main) {
   const state = el("p", { role: "status" }, "Asking …");
   const results = el("div");
+  let asked = 0;
 
   async function load() {
+    const mine = asked += 1;
     try {
       const answer = await ask("/api/dead", { limit: String(LETTERS_MAX) });
+      if (mine !== asked) return; // what was asked later knows more
       const count = answer.items.length;
       state.textContent = count === 0 ? "" : count < LETTERS_MAX ? `${count} dead letter${count === 1 ? "" : "s"}, the oldest first`
         : `the oldest ${count} dead letters; there may be more`;
       fill(results, answer.said ? note("warn", answer.said) : null,
         count === 0 ? note("good", "there are no dead letters") : answer.items.map(letter));
     } catch (error) {
+      if (mine !== asked) return;
       state.textContent = "";
       fill(results, failure(error));
     }

@@ -7,6 +7,8 @@
 const readline = require("node:readline");
 const { chromium } = require("playwright-core");
 
+/** The page asks again only now and then, and the machine may be busy. */
+const PATIENCE_MS = 60000;
 const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
 
 /** Faults of accessibility that can be found without knowing the page: an empty list if there are none. */
@@ -69,11 +71,12 @@ function faults() {
 }
 
 async function main() {
-  const browser = await chromium.launch({ executablePath: process.argv[2], args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+  const browser = await chromium.launch({ executablePath: process.argv[2], timeout: PATIENCE_MS,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: "reduce" });
   const page = await context.newPage();
   const errors = [];
-  page.setDefaultTimeout(15000);
+  page.setDefaultTimeout(PATIENCE_MS);
   page.on("console", (message) => {
     if (message.type() === "error") errors.push(message.text());
   });

@@ -41,7 +41,7 @@ class Browser:
         self.answer()
 
     def answer(self):
-        ready, _, _ = select.select([self.process.stdout], [], [], 60 * SLOW)
+        ready, _, _ = select.select([self.process.stdout], [], [], 300 * SLOW)
         line = self.process.stdout.readline() if ready else b""
         assert line, "the browser does not answer"
         answer = json.loads(line)
@@ -105,11 +105,19 @@ class Page(Console):
         super().tearDownClass()
 
     def setUp(self):
-        self.browser.run("""errors.length = 0; await context.clearCookies(); await page.emulateMedia({ colorScheme: "light" });
+        self.expected = ()
+        self.browser.run("""await page.goto('about:blank'); errors.length = 0;
+            await context.clearCookies(); await page.emulateMedia({ colorScheme: "light" });
             await page.setViewportSize({ width: 1280, height: 900 });""")
 
     def tearDown(self):
-        self.assertEqual(self.browser.run("return errors"), [])
+        meant = [f"a status of {status} " for status in self.expected]
+        meant += ["net::ERR_NETWORK_CHANGED"]  # somebody gave this machine another network
+        self.assertEqual([error for error in self.browser.run("return errors") if not any(one in error for one in meant)], [])
+
+    def expect(self, *statuses):
+        """The browser names each answer that is none, sooner or later: these are meant."""
+        self.expected = statuses
 
     def show(self, view):
         self.browser.run("await page.goto('about:blank'); await page.goto(args.address); await page.locator('h1').waitFor();",
@@ -219,13 +227,12 @@ class Page(Console):
         self.show("stock/fig")
         self.browser.run("await page.getByRole('link', { name: 'All its movements' }).click()")
         self.text("put in or taken out")
+        self.expect(503)
         with self.tandem.away("archive"):
             self.show("archive")
             self.text("UNAVAILABLE")
             self.show("stock/fig")
             self.text("the parts add up")
-        errors = self.browser.run("return errors.splice(0)")  # the browser names each answer that is none
-        self.assertEqual([error for error in errors if "503" not in error], [])
 
     def test_an_order_appears(self):
         self.stock("cup", 5)
@@ -331,6 +338,7 @@ class Page(Console):
 
     def test_dead_letters(self):
         """Replay and discard, each asked back; refused without signing in."""
+        self.expect(403)
         self.dead_letter("first")
         self.show("dead")
         self.browser.run("await page.getByRole('button', { name: /^Replay/ }).first().click()")
@@ -340,8 +348,7 @@ class Page(Console):
         self.browser.run("""await page.getByLabel('Password, key or token').fill('wrong');
             await page.getByRole('dialog').getByRole('button', { name: 'Sign in' }).click();
             await page.getByRole('dialog').getByText('that is not the password of ops').waitFor();
-            await page.keyboard.press('Escape');
-            errors.length = 0;""")  # the browser reports the status 403
+            await page.keyboard.press('Escape');""")
         self.sign_in()
         discard = "article:has-text('first')"
         self.browser.run("await page.locator(args.which).getByRole('button', { name: /^Discard/ }).click()", which=discard)
@@ -389,6 +396,7 @@ class Page(Console):
 
     def test_a_session_that_has_ended(self):
         """The page says so, and asks who it is for what comes next."""
+        self.expect(401)
         self.dead_letter("ended")
         self.show("dead")
         self.sign_in()
@@ -403,8 +411,7 @@ class Page(Console):
             await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
             await discard.click();
             await page.getByRole('dialog', { name: 'Sign in as an operator' }).waitFor();
-            await page.keyboard.press('Escape');
-            errors.length = 0""")  # the status 401
+            await page.keyboard.press('Escape');""")
 
     def test_a_dialog_that_is_closed_too_early(self):
         """What was sent is done: the page shows it."""
@@ -426,8 +433,8 @@ class Page(Console):
 
     def test_why_nothing_is_live(self):
         """More pages are open than may be: it says so, and connects when there is a place."""
+        self.expect(503)
         opened = []
-        self.browser.run("await page.goto('about:blank')")  # it had a place itself
         until(lambda: self.tandem.console.metric("tandem_console_pages") == 0, 20 * SLOW, "all places are free")
         for _ in range(32):
             one = socket.create_connection(("127.0.0.1", self.port), timeout=10 * SLOW)
@@ -439,10 +446,10 @@ class Page(Console):
         self.browser.run("await page.locator('#live').getByText('not connected: 32 pages are open').waitFor()")
         for one in opened:
             one.close()
-        until(lambda: self.tandem.console.metric("tandem_console_pages") == 0, 20 * SLOW, "places are free")
+        # It tries again by itself every few seconds.
+        until(lambda: self.tandem.console.metric("tandem_console_pages") <= 1, 20 * SLOW, "places are free")
         self.browser.run("""await page.evaluate(async () => (await import('/live.js')).connect());
-            await page.locator('#live.on').waitFor();
-            errors.length = 0""")  # the status 503
+            await page.locator('#live.on').waitFor();""")
 
     def test_alarms(self):
         """The console's rules are those of packaging/prometheus; and Prometheus's own alarms are shown."""
@@ -540,14 +547,15 @@ class Page(Console):
                     });
                     // A field for a time has several places of its own. What a live update adds behind the focus is reached
                     // in the next round; what cannot be reached, in none.
-                    const missing = () => page.evaluate(() => window.usable().some((one) => !window.seen.has(one)));
                     let presses = await usable() + 25;
-                    for (let round = 0; round < 4 && (round === 0 || await missing()); round += 1) {
+                    let missed;
+                    for (let round = 0; round < 4 && (round === 0 || missed[1].length > 0); round += 1) {
                       for (let i = 0; i < presses; i += 1) await page.keyboard.press('Tab');
-                      presses = await page.evaluate(() => window.usable().length) + 25;
+                      [presses, missed] = await page.evaluate(() => [window.usable().length + 25,
+                        [window.unseen, window.usable().filter((one) => !window.seen.has(one))]
+                          .map((list) => list.map((one) => one.outerHTML.slice(0, 100)))]);
                     }
-                    return page.evaluate(() => [window.unseen, window.usable().filter((one) => !window.seen.has(one))]
-                      .map((list) => list.map((one) => one.outerHTML.slice(0, 100))));""")
+                    return missed;""")
                 self.assertEqual(missed, [[], []])
 
     def test_a_dead_letter_by_keyboard_alone(self):
@@ -569,17 +577,19 @@ class Page(Console):
             await page.keyboard.press('Enter');
             await page.locator("article:has-text('typed')").waitFor({ state: 'detached' });
             await page.getByRole('dialog').waitFor({ state: 'hidden' });""", password=self.ops_password())
-        self.assertTrue(self.browser.run("return page.evaluate(() => !!document.activeElement.closest('main'))"))
+        self.browser.run("await page.waitForFunction(() => document.activeElement.closest('main'))")
         trail = {(entry["action"], entry["subject"]): entry["why"] for entry in self.tandem.ctl_json("trail")[1]}
         self.assertEqual(trail["dead.discard", "typed"], "by keyboard")
 
     def test_what_is_live_keeps_the_focus_and_is_quiet(self):
         """Elements with the focus stay through live updates; who listens is told what is new, not each number."""
         self.dead_letter("quiet")
-        for view, which in (("overview", "main a"), ("alarms", "main a"), ("orders", "main tbody a"), ("streams", "main tbody a")):
+        # What needs a look for a moment only goes, and its link with it: that of the dead letters stays.
+        stays = "main a[href='#/dead']"
+        for view, which in (("overview", stays), ("alarms", stays), ("orders", "main tbody a"), ("streams", "main tbody a")):
             with self.subTest(view=view):
                 self.stock("q", 5)
-                self.place("q", 1)
+                self.place("q", 1, wait_for_decision=True)
                 self.show(view)
                 self.browser.run("await page.locator(args.which).first().focus()", which=which)
                 self.points(1)
@@ -612,6 +622,7 @@ class Page(Console):
 
     def test_a_broken_redis(self):
         """The page says what is away, and works again when it is back."""
+        self.expect(503)
         self.show("overview")
         self.text("order:{0}:events")
         self.tandem.redis.kill()
@@ -620,7 +631,6 @@ class Page(Console):
         self.picture("stock-without-redis")
         self.show("alarms")
         self.text("Bad:")
-        self.browser.run("errors.length = 0")  # statuses such as 503
         self.tandem.start()
         until(lambda: self.get("/api/stock")[0] == 200, 20 * SLOW, "stock is read again")
         self.show("stock")

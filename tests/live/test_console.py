@@ -205,7 +205,7 @@ class Serving(Console):
 
     def test_pages_are_bounded(self):
         opened = []
-        until(lambda: self.tandem.console.metric("tandem_console_pages") == 0, 10 * SLOW, "pages of other tests are closed")
+        until(lambda: self.tandem.console.metric("tandem_console_pages") == 0, 20 * SLOW, "pages of other tests are closed")
         for _ in range(33):
             one = socket.create_connection(("127.0.0.1", self.port), timeout=10 * SLOW)
             self.addCleanup(one.close)
@@ -263,7 +263,7 @@ class Public(Console):
         cls.tandem.env["TANDEM_CONSOLE_LISTEN"] = f"0.0.0.0:{cls.port}"
         cls.tandem.env["TANDEM_CONSOLE_TLS_CERT"] = cls.tandem.tls("console.crt")
         cls.tandem.env["TANDEM_CONSOLE_TLS_KEY"] = cls.tandem.tls("console.key")
-        cls.tandem.env["TANDEM_CONSOLE_SESSION"] = "3s"
+        cls.tandem.env["TANDEM_CONSOLE_SESSION"] = "10s"  # what is asked in between takes a moment
 
     def connection(self):
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=30 * SLOW, context=self.tandem.tls_context(None))
@@ -286,7 +286,7 @@ class Public(Console):
         self.assertEqual(self.post("/api/sign-in", body, Cookie=cookie)[0], 200)
         self.assertEqual(self.get("/api/stock", Cookie=cookie)[0], 401)
         cookie = self.signed_in()
-        until(lambda: self.get("/api/stock", Cookie=cookie, Tandem_Refresh="1")[0] == 401, 20 * SLOW, "the session has ended")
+        until(lambda: self.get("/api/stock", Cookie=cookie, Tandem_Refresh="1")[0] == 401, 30 * SLOW, "the session has ended")
 
 
 class Hanging(unittest.TestCase):
