@@ -188,12 +188,12 @@ class Runs(tandem.Live):
         def of(subject):
             return [line.split()[:3:2] for line in printed.lines if line.split()[1] == subject]
 
-        tandem.until(lambda: len(of(order_id)) >= 2, 60, lambda: f"what was there already: {printed.lines}")
+        tandem.until(lambda: len(of(order_id)) >= 2, 60 * tandem.SLOW, lambda: f"what was there already: {printed.lines}")
         self.assertEqual(of(order_id), [["OrderPlaced", "1"], ["OrderReserved", "2"]])
         order_id = self.place("tea", wait_for_decision=True).order_id
         self.order.ConfirmOrder(order_id=order_id)
         life = [["OrderPlaced", "1"], ["OrderReserved", "2"], ["OrderConfirmed", "3"], ["OrderSettled", "4"]]
-        tandem.until(lambda: len(of(order_id)) >= len(life), 20, lambda: f"what happens: {printed.lines}")
+        tandem.until(lambda: len(of(order_id)) >= len(life), 20 * tandem.SLOW, lambda: f"what happens: {printed.lines}")
         self.assertEqual(of(order_id), life)
 
         def acknowledged():
@@ -201,7 +201,7 @@ class Runs(tandem.Live):
             (group,) = (group for group in groups if group[b"name"] == name.encode())
             return group[b"pending"] == 0
 
-        tandem.until(acknowledged, 20, "all is acknowledged")
+        tandem.until(acknowledged, 20 * tandem.SLOW, "all is acknowledged")
 
     def webhook(self, target=None, timeout="5s", more=()):
         webhook = Webhook(self, target, timeout)

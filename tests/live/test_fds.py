@@ -16,7 +16,7 @@ class Descriptors(tandem.Live):
             connections = []
             for _ in range(300):
                 connection = socket.socket()
-                connection.settimeout(5 * tandem.SLOW)
+                connection.settimeout(20 * tandem.SLOW)
                 connection.connect(address)
                 connections.append(connection)
 
@@ -49,12 +49,12 @@ class Descriptors(tandem.Live):
                 order, _ = self.connect()
                 try:
                     return order.PlaceOrder(
-                        customer_id="c", lines=[{"sku": "fds", "quantity": 1}], _timeout=2
+                        customer_id="c", lines=[{"sku": "fds", "quantity": 1}], _timeout=10 * tandem.SLOW
                     ).order.order_id
                 except tandem.grpc.RpcError:
                     return None
 
-            tandem.until(served, 10 * tandem.SLOW, "a new connection is served")
+            tandem.until(served, 30 * tandem.SLOW, "a new connection is served")
 
 
 if __name__ == "__main__":

@@ -315,7 +315,7 @@ class Answers(tandem.Live):
     def test_the_largest_batch(self):
         """It waits and lacks every line; a repeat is answered from the record."""
         requests = [largest(request_id=f"r{n}", wait_for_decision=True) for n in range(190)]
-        seconds = 30 * tandem.SLOW
+        seconds = 60 * tandem.SLOW
         first = self.order.BatchPlaceOrders(requests=requests, _timeout=seconds)
         ids = [item.order.order_id for item in first.orders]
         self.assertNotIn("", ids)
@@ -343,13 +343,13 @@ class Answers(tandem.Live):
             "lines": [line("no sku", 0)] * 5,
             "labels": {f"{n:02}".ljust(65, "k"): "v" for n in range(16)},
         }
-        answer = self.order.BatchPlaceOrders(requests=[bad] * 1000)
+        answer = self.order.BatchPlaceOrders(requests=[bad] * 1000, _timeout=60 * tandem.SLOW)
         self.assertEqual({item.error.code for item in answer.orders}, {INVALID.value[0]})
         requests = [
             {"request_id": "\n", "sku": "no sku", "delta": 0, "reason": "r" * 257},
             {"sku": "s" * 64, "delta": -1000000000, "reason": "r" * 256},
         ] * 500
-        answer = self.inventory.BatchAdjustStock(requests=requests)
+        answer = self.inventory.BatchAdjustStock(requests=requests, _timeout=60 * tandem.SLOW)
         self.assertEqual(len(answer.stocks), 1000)
 
     def test_an_error_with_many_faults(self):

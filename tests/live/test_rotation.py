@@ -162,7 +162,8 @@ class Rotation(Secured):
 
     def an_order_is_placed(self):
         try:
-            order = self.shops[0].PlaceOrder(lines=[{"sku": "tea", "quantity": 1}], wait_for_decision=True, _timeout=2).order
+            order = self.shops[0].PlaceOrder(lines=[{"sku": "tea", "quantity": 1}], wait_for_decision=True,
+                                             _timeout=10 * tandem.SLOW).order
         except grpc.RpcError:
             return False
         return self.name(order) == "RESERVED"

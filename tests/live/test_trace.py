@@ -254,7 +254,7 @@ class Trace(tandem.Live):
         """However much waits, and however slowly it is taken."""
         request = {"customer_id": "many", "lines": [{"sku": "leaf", "quantity": 1}]}
         metadata = [("traceparent", f"00-{'c' * 32}-{CLIENT}-01")]
-        self.collector.hold_s = 0.6
+        self.collector.hold_s = 2
         try:
             for _ in range(4):
                 self.order.BatchPlaceOrders(requests=[request] * 1000, _metadata=metadata)

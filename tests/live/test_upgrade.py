@@ -165,7 +165,7 @@ class Former(tandem.Live):
         self.decided(ids.values())
         for name, call in (("bought", self.order.ConfirmOrder), ("given back", self.order.CancelOrder)):
             call(order_id=ids[name])
-            tandem.until(lambda: self.get(ids[name]).settled, 10 * tandem.SLOW, f"{name} is settled")
+            self.settled(ids[name])
         with self.tandem.away("inventory"):
             self.order.CancelOrder(order_id=ids["left"])
             ids["undecided"] = self.place("former", request_id="undecided").order_id
@@ -175,7 +175,7 @@ class Former(tandem.Live):
             self.tandem.processes["order"].start()
             tandem.until(
                 lambda: "tandemctl functions load" in self.tandem.order.get("/readyz")[1],
-                10 * tandem.SLOW,
+                20 * tandem.SLOW,
                 "the order service says what to do",
             )
             self.fails(grpc.StatusCode.UNAVAILABLE, self.order.PlaceOrder, customer_id="c", request_id="held",

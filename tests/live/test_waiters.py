@@ -13,7 +13,7 @@ class Waiters(tandem.Live):
     def wait_for_decisions(self):
         """Places orders that wait, on the order service itself. Returns a list that gets the name of each
         status that is answered, and the threads that read the answers."""
-        seconds = 60 * tandem.SLOW
+        seconds = 240 * tandem.SLOW
         names, threads = [], []
 
         def stream(number):
@@ -81,7 +81,7 @@ class Waiters(tandem.Live):
             self.assertIsNone(look.exception())
         self.tandem.inventory.start()
         for thread in threads:
-            thread.join(60 * tandem.SLOW)
+            thread.join(120 * tandem.SLOW)
             self.assertFalse(thread.is_alive())
         self.assertEqual(names, ["RESERVED"] * STREAMS * EACH)
 
