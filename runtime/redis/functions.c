@@ -14,6 +14,9 @@
 #include <string.h>
 
 #define EVERY_MS 1000
+/* Looks again so often before a missing answer counts. */
+#define WAITS   3
+#define WAIT_MS 100
 
 void rt_args_function(struct rt_args *args, const struct rt_functions *functions,
 		      const char *function)
@@ -210,6 +213,7 @@ static void ask(struct rt_functions_watch *watch)
 	if (watch->asking || watch->stopped || !rt_redis_up(watch->redis))
 		return;
 	watch->asking = true;
+	watch->waits = 0;
 	rt_args_function(&args, watch->functions, "version");
 	rt_args_str(&args, "1");
 	rt_args_str(&args, watch->own_stream);
@@ -222,6 +226,11 @@ static void look(struct rt_timer *timer)
 {
 	struct rt_functions_watch *watch = RT_CONTAINER_OF(timer, struct rt_functions_watch, timer);
 
+	/* If this process has stood still meanwhile, the answer may be there, and unread, or the question unsent. */
+	if (watch->asking && watch->waits++ < WAITS) {
+		rt_timer_start(watch->loop, timer, WAIT_MS, look);
+		return;
+	}
 	if (watch->asking && watch->deployer == NULL)
 		set_problem(watch, "Redis does not answer", "");
 	watch->deployed = false;

@@ -248,6 +248,7 @@ struct rt_functions_watch {
 	struct rt_redis_op op;
 	struct rt_timer timer;
 	bool asking, stopped;
+	int waits;     /* for an answer that is late */
 	bool loaded;   /* they were there when last asked, on this connection */
 	bool mismatch; /* the data has another number of partitions */
 	char problem[300];

@@ -894,6 +894,49 @@ static void another_kind(void)
 	CU_ASSERT_STRING_EQUAL(rt_redis_error(&echo.redis), "freed");
 }
 
+static void advance_to_timer(void)
+{
+	rt_loop_advance(f.loop, rt_loop_next_due(f.loop) - rt_loop_now(f.loop));
+}
+
+/* This process stood still: what has arrived meanwhile is read only after the timers that are due. That is not Redis's
+ * silence, which is noticed a moment later. */
+static void own_pause(void)
+{
+	struct echo echo = { .name = NULL };
+	const struct rt_functions functions = { "lib", "3", "code", 4 };
+
+	end();
+	f = (struct fixture){ .ends = 0 };
+	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &f.loop) == RT_OK);
+	CU_ASSERT_FATAL(rt_redis_new(f.loop,
+				     &(struct rt_redis_options){ .connect = echo_connect,
+								 .connector = &echo },
+				     &f.redis) == RT_OK);
+	watch = (struct rt_functions_watch){ .loop = NULL };
+	rt_functions_watch_start(&watch, f.loop, f.redis, &functions, "lib:{0}:events", 1);
+	rt_functions_watch_state(&watch, true);
+	for (int i = 0; i < 3; i++) {
+		snprintf(echo.said, sizeof(echo.said), "3");
+		echo_answer(&echo, REDIS_REPLY_STRING);
+		CU_ASSERT_PTR_NULL(rt_functions_watch_problem(&watch));
+		advance_to_timer();
+		CU_ASSERT_TRUE_FATAL(watch.asking);
+		for (int late = 0; late <= i; late++) {
+			advance_to_timer(); /* a second later, and some more */
+			CU_ASSERT_PTR_NULL(rt_functions_watch_problem(&watch));
+		}
+	}
+	advance_to_timer();
+	CU_ASSERT_PTR_NOT_NULL_FATAL(rt_functions_watch_problem(&watch));
+	CU_ASSERT_STRING_EQUAL(rt_functions_watch_problem(&watch), "Redis does not answer");
+	snprintf(echo.said, sizeof(echo.said), "3");
+	echo_answer(&echo, REDIS_REPLY_STRING);
+	CU_ASSERT_PTR_NULL(rt_functions_watch_problem(&watch));
+	rt_functions_watch_stop(&watch);
+	end();
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -921,6 +964,7 @@ int main(void)
 		{ "the deploy user loads what is missing", deploy_user },
 		{ "stopped while the deploy user connects", deploy_stopped },
 		{ "another kind of connection", another_kind },
+		{ "the process's own pause is not Redis's", own_pause },
 	};
 	int rc;
 
