@@ -342,7 +342,7 @@ json_t *ctl_entry_json(const struct ctl *ctl, const struct ctl_entry *entry);
 void ctl_place(char place[CTL_PLACE], const struct ctl *ctl, int partition, const char *stream_id);
 /* The stream id in such a text. *ret_partition: -1: it does not say. NULL: it is not one. */
 const char *ctl_place_read(const char *place, int *ret_partition);
-/* In a command's parser: --context. Another name is an error, which lists the contexts; with `others_too` one of a context that
+/* In a command's parser (contexts.c): --context. Another name is an error, which lists the contexts; with `others_too` one that
  * is not Tandem's is taken. */
 const char *ctl_parse_context(struct argp_state *state, const char *name, bool others_too);
 /* Likewise: --type. Dead letters may have unknown types: with `full_too` any full name is accepted. */
@@ -455,7 +455,7 @@ struct ctl_lag_sum {
 bool ctl_lags_read(struct ctl *ctl, struct ctl_lag_sum sums[CTL_READERS]);
 /* drain.c: appends a line for each thing that is under way; none: nothing is. False: Redis could not be asked. */
 bool ctl_under_way(struct ctl *ctl, struct rt_buf *what);
-/* How many dead letters all contexts have, those of others too. False: Redis could not be asked. */
+/* contexts.c: how many dead letters all contexts have, those of others too. False: Redis could not be asked. */
 bool ctl_dead_count(struct ctl *ctl, int64_t *ret);
 
 /* ---- the versions of a context's Redis functions, as Redis knows them (functions.c) ---- */

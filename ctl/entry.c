@@ -275,14 +275,6 @@ json_t *ctl_entry_json(const struct ctl *ctl, const struct ctl_entry *entry)
 	return json;
 }
 
-const char *ctl_parse_context(struct argp_state *state, const char *name, bool others_too)
-{
-	if (others_too ? !ctl_context_may_be(name) : ctl_context_find(name) == NULL)
-		argp_error(state, "--context: %s%s, not %s", ctl_context_names(),
-			   others_too ? ", or another's name" : "", name);
-	return name;
-}
-
 const char *ctl_parse_type(struct argp_state *state, const char *type, bool full_too)
 {
 	struct rt_buf names = { 0 };
@@ -569,28 +561,6 @@ json_t *ctl_consumers_json(struct ctl *ctl, const char *key, const redisReply *g
 	}
 	freeReplyObject(reply);
 	return list;
-}
-
-bool ctl_dead_count(struct ctl *ctl, int64_t *ret)
-{
-	const char *context;
-
-	*ret = 0;
-	if (!ctl_contexts_read(ctl))
-		return false;
-	for (int p = 0; p < ctl->partitions; p++)
-		for (size_t i = 0; (context = ctl_context_name(ctl, NULL, i)) != NULL; i++) {
-			char key[CTL_KEY];
-			redisReply *length;
-
-			ctl_key(key, context, p, "dead");
-			length = ctl_redis(ctl, "XLEN", key);
-			if (length == NULL)
-				return false;
-			*ret += ctl_count(length);
-			freeReplyObject(length);
-		}
-	return true;
 }
 
 /* ---- time ---- */
