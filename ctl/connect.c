@@ -392,8 +392,6 @@ void ctl_connections_done(struct ctl *ctl)
 	free(ctl->ops_password_missing);
 	free(ctl->who);
 	free(ctl->from);
-	for (size_t i = 0; i < ctl->other_count; i++)
-		free(ctl->others[i]);
-	free(ctl->others);
+	ctl_contexts_done(ctl);
 	rt_loop_free(ctl->loop);
 }

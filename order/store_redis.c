@@ -319,7 +319,7 @@ static void move_begin(struct rt_store_run *run)
 	const struct partition *partition = run->user;
 	struct rt_buf letters = { NULL, 0, 0 }, wanted = { NULL, 0, 0 };
 	int64_t now_ms = 0, due_ms = INT64_MAX, extras = 0;
-	bool delivered = false;
+	bool delivered = false, wants = false;
 
 	RT_STORE_FOR_EACH(const struct order_move_op, op, run)
 	{
@@ -327,6 +327,7 @@ static void move_begin(struct rt_store_run *run)
 
 		rt_buf_add(&letters, &letter, 1);
 		rt_buf_add(&wanted, op->want_record ? "w" : op->want_history ? "h" : "-", 1);
+		wants |= op->want_record || op->want_history;
 		now_ms = RT_MAX(now_ms, op->now_ms);
 		due_ms = RT_MIN(due_ms, op->retry_due_ms);
 		extras += has_extra(op);
@@ -336,8 +337,8 @@ static void move_begin(struct rt_store_run *run)
 	rt_store_add_time(run, now_ms);
 	rt_args_int(run->args, due_ms);
 	rt_args_copy(run->args, letters.data, letters.length);
-	if (strspn(wanted.data, "-") == wanted.length) /* nothing */
-		wanted.length = 1;
+	if (!wants)
+		wanted.length = RT_MIN(wanted.length, 1);
 	if (extras > 0)
 		rt_buf_printf(&wanted, "%" PRId64, extras);
 	rt_args_copy(run->args, wanted.data, wanted.length);

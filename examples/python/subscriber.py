@@ -43,7 +43,8 @@ def events_of(fields):
 
 def handle(kind, subject, seq, data):
     """Yours. What it does must be safe to do twice."""
-    print(kind.decode().rpartition(".")[2], subject.decode(), int(seq), f"{len(data)} bytes", flush=True)
+    line = f"{kind.decode().rpartition('.')[2]} {subject.decode()} {int(seq)} {len(data)} bytes"
+    print(line + "\n", end="", flush=True)  # at once: each partition has a thread
 
 
 def read(stream):

@@ -17,7 +17,8 @@
  * (look), and at the same time ends bodies that take too long.
  *
  * What is held is bounded: a body by the largest message; all bodies and answers together by HELD_MAX_BYTES, beyond which
- * requests are refused, but for small ones (SMALL_BYTES), so that large bodies do not keep others out; connections by CONNECTIONS_MAX: for one more one without a call goes. */
+ * requests are refused, but for small ones (SMALL_BYTES) whose answers are small, so that large ones do not keep others out;
+ * connections by CONNECTIONS_MAX: for one more one without a call goes. */
 #include "http_calls_internal.h"
 
 #include <poll.h>
@@ -38,7 +39,8 @@
 #define CLOSE_EVERY_MS  10
 #define LOOK_MS         1000
 #define BODY_MS         30000
-#define HELD_MAX_BYTES  (INT64_C(64) * 1024 * 1024)
+#define HELD_MAX_BYTES  (INT64_C(48) * 1024 * 1024)
+#define NO_ROOM         "requests and answers of others take %lld bytes, which is all there is"
 #define SMALL_BYTES     ((size_t)16 * 1024)
 #define BLOCK_BYTES     (32 * 1024)
 #define RETRY_MS        1000
@@ -91,7 +93,8 @@ struct exchange {
 	struct http_messages messages;
 	int64_t timeout_ms;
 	bool preflight, asked, called;
-	bool closes;          /* the connection, when it is answered */
+	bool closes; /* the connection, when it is answered */
+	bool one_answer; /* the method does not stream; messages of those that do wait for the client one by one */
 	unsigned int refused; /* its status of HTTP; 0: it is not */
 	struct rt_status refusal;
 	/* What is being sent; the same thread. */
@@ -109,6 +112,7 @@ struct exchange {
 	int64_t held_bytes;
 	bool complete; /* its body is there */
 	bool under_way, left, suspended, sent_posted;
+	bool no_room; /* the answer was too large, beside those of others */
 	size_t sent_bytes;
 	struct answer *answers, **answers_end;
 	bool ended;
@@ -132,14 +136,34 @@ static void hold(struct exchange *exchange, int64_t bytes)
 	rt_series_set(calls->held, (double)calls->held_bytes);
 }
 
+/* Whether a body or an answer of so many bytes may be held. The lock is held. */
+static bool has_room(const struct rt_http_calls *calls, size_t bytes)
+{
+	return calls->held_bytes <= HELD_MAX_BYTES || bytes <= SMALL_BYTES;
+}
+
+static void say_no_room(struct rt_status *status)
+{
+	rt_status_set(status, RT_CODE_RESOURCE_EXHAUSTED, NO_ROOM, (long long)HELD_MAX_BYTES);
+	rt_status_retry(status, RETRY_MS);
+}
+
+/* Takes NULL. */
+static void answer_free(struct answer *answer)
+{
+	if (answer == NULL)
+		return;
+	rt_buf_done(&answer->bytes);
+	free(answer);
+}
+
 static void drop_answers(struct exchange *exchange)
 {
 	struct answer *answer;
 
 	while ((answer = exchange->answers) != NULL) {
 		exchange->answers = answer->next;
-		rt_buf_done(&answer->bytes);
-		free(answer);
+		answer_free(answer);
 	}
 	exchange->answers_end = &exchange->answers;
 }
@@ -220,6 +244,12 @@ static void on_message(struct rt_http_call *call, struct rt_buf *bytes)
 	answer->bytes = *bytes;
 	*bytes = (struct rt_buf){ 0 };
 	pthread_mutex_lock(&exchange->calls->lock);
+	if (exchange->one_answer && !has_room(exchange->calls, answer->bytes.length)) {
+		exchange->no_room = true;
+		pthread_mutex_unlock(&exchange->calls->lock);
+		answer_free(answer);
+		return;
+	}
 	*exchange->answers_end = answer;
 	exchange->answers_end = &answer->next;
 	hold(exchange, (int64_t)answer->bytes.length);
@@ -236,6 +266,8 @@ static void done(struct rt_http_call *call, const struct rt_status *status)
 
 	pthread_mutex_lock(&calls->lock);
 	rt_status_copy(&exchange->status, status);
+	if (exchange->no_room && status->code == 0)
+		say_no_room(&exchange->status);
 	exchange->ended = true;
 	exchange->under_way = false;
 	wake(exchange);
@@ -406,25 +438,6 @@ static enum MHD_Result respond_error(struct exchange *exchange, const struct rt_
 		     "application/json");
 }
 
-static enum MHD_Result respond_unary(struct exchange *exchange)
-{
-	static const struct rt_status broken = {
-		.code = RT_CODE_INTERNAL,
-		.message = (char *)(uintptr_t) "the answer cannot be written"
-	};
-	const struct answer *answer = exchange->answers;
-	struct rt_buf text = { 0 };
-
-	if (exchange->status.code != 0)
-		return respond_error(exchange, &exchange->status, 0);
-	if (answer == NULL || !http_message_write(&exchange->format, exchange->method->output,
-						  &answer->bytes, &text)) {
-		rt_buf_done(&text);
-		return respond_error(exchange, &broken, 0);
-	}
-	return queue(exchange, MHD_HTTP_OK, response_of(&text), exchange->format.content_type);
-}
-
 /* The first of the answers that have not gone; NULL: there is none. The lock is held. */
 static struct answer *take_answer(struct exchange *exchange)
 {
@@ -444,6 +457,38 @@ static struct answer *take_answer(struct exchange *exchange)
 	return answer;
 }
 
+/* The text is held until the client has read it. */
+static enum MHD_Result respond_unary(struct exchange *exchange)
+{
+	struct rt_http_calls *calls = exchange->calls;
+	struct answer *answer;
+	struct rt_buf text = { 0 };
+	bool written, room;
+
+	if (exchange->status.code != 0)
+		return respond_error(exchange, &exchange->status, 0);
+	pthread_mutex_lock(&calls->lock);
+	answer = take_answer(exchange);
+	pthread_mutex_unlock(&calls->lock);
+	written = answer != NULL && http_message_write(&exchange->format, exchange->method->output,
+						       &answer->bytes, &text);
+	answer_free(answer);
+	pthread_mutex_lock(&calls->lock);
+	room = has_room(calls, text.length);
+	if (written && room)
+		hold(exchange, (int64_t)text.length);
+	pthread_mutex_unlock(&calls->lock);
+	if (written && room)
+		return queue(exchange, MHD_HTTP_OK, response_of(&text),
+			     exchange->format.content_type);
+	rt_buf_done(&text);
+	if (written)
+		say_no_room(&exchange->status);
+	else
+		rt_status_set(&exchange->status, RT_CODE_INTERNAL, "the answer cannot be written");
+	return respond_error(exchange, &exchange->status, 0);
+}
+
 /* Writes what is next. False: there is nothing yet, and the connection is set aside. */
 static bool next_text(struct exchange *exchange)
 {
@@ -460,8 +505,7 @@ static bool next_text(struct exchange *exchange)
 	if (answer != NULL) {
 		(void)http_message_write(&exchange->format, exchange->method->output,
 					 &answer->bytes, &exchange->text);
-		rt_buf_done(&answer->bytes);
-		free(answer);
+		answer_free(answer);
 	} else if (ended) {
 		exchange->end_written = true;
 		http_end_write(&exchange->format, &exchange->status, &exchange->text);
@@ -622,6 +666,7 @@ static bool type_good(struct exchange *exchange, const ProtobufCServiceDescripto
 	(void)rt_descriptors_method(service->name, exchange->method->name, &client_streams,
 				    &server_streams);
 	streams = client_streams || server_streams;
+	exchange->one_answer = !server_streams;
 	if (!http_format_of(type, &exchange->format)) {
 		refuse(exchange, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE, RT_CODE_INVALID_ARGUMENT,
 		       "the content type is none of %s", http_formats);
@@ -765,14 +810,12 @@ static void take_body(struct exchange *exchange, const char *data, size_t length
 		return;
 	}
 	pthread_mutex_lock(&calls->lock);
-	full = calls->held_bytes > HELD_MAX_BYTES &&
-	       length > SMALL_BYTES - RT_MIN(exchange->body.length, SMALL_BYTES);
+	full = !has_room(calls, exchange->body.length + length);
 	if (!full)
 		hold(exchange, (int64_t)length);
 	pthread_mutex_unlock(&calls->lock);
 	if (full) {
-		refuse(exchange, MHD_HTTP_OK, RT_CODE_RESOURCE_EXHAUSTED,
-		       "requests and answers of others take %lld bytes, which is all there is",
+		refuse(exchange, MHD_HTTP_OK, RT_CODE_RESOURCE_EXHAUSTED, NO_ROOM,
 		       (long long)HELD_MAX_BYTES);
 		rt_status_retry(&exchange->refusal, RETRY_MS);
 		return;

@@ -507,6 +507,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_check_json(output.data);
 	else
 		fuzz_check_shown(output.data);
+	ctl_contexts_done(&ctl);
 	free(ctl.who);
 	free(ctl.from);
 	return 0;

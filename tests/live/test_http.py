@@ -397,14 +397,14 @@ class Callers(Calls, Secured):
     def test_bodies_that_never_end_keep_none_but_large_ones_out(self):
         """What is held is bounded; small requests are always taken."""
         large = 4 << 20
-        for _ in range(17):
+        for _ in range(13):
             connection = self.connection()
             connection.putrequest("POST", ORDERS + "PlaceOrder")
             connection.putheader("content-type", JSON)
             connection.putheader("content-length", str(large))
             connection.endheaders(b" " * (large - 1))
         held = lambda: self.tandem.gateway.metric("tandem_http_held_bytes")  # noqa: E731
-        tandem.until(lambda: held() > 64 << 20, 20 * tandem.SLOW, held)
+        tandem.until(lambda: held() > 48 << 20, 20 * tandem.SLOW, held)
         headers = self.bearer(self.api_keys[0])
         self.assertEqual(self.code(ORDERS + "ListOrders", {"customerId": "cust_a"}, **headers), (200, None))
         self.assertEqual(self.code(ORDERS + "ListOrders", {"customerId": "a" * (1 << 20)}, **headers), (429, "resource_exhausted"))
