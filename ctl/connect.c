@@ -392,6 +392,8 @@ void ctl_connections_done(struct ctl *ctl)
 	free(ctl->ops_password_missing);
 	free(ctl->who);
 	free(ctl->from);
-	ctl_contexts_done(ctl);
+	for (size_t i = 0; i < ctl->other_count; i++)
+		free(ctl->others[i]);
+	free(ctl->others);
 	rt_loop_free(ctl->loop);
 }

@@ -61,13 +61,6 @@ static void add_other(struct ctl *ctl, const char *name)
 	ctl->others[ctl->other_count++] = rt_strdup(name);
 }
 
-void ctl_contexts_done(struct ctl *ctl)
-{
-	for (size_t i = 0; i < ctl->other_count; i++)
-		free(ctl->others[i]);
-	free(ctl->others);
-}
-
 bool ctl_contexts_read(struct ctl *ctl)
 {
 	if (ctl->others_known)

@@ -298,8 +298,6 @@ char *ctl_context_names(void);
  * our streams, in partition 0, say which there are. A group of a plain reader counts as one; it has no keys. False: Redis
  * could not be asked; the reason is on stderr. */
 bool ctl_contexts_read(struct ctl *ctl);
-/* Frees what that found. */
-void ctl_contexts_done(struct ctl *ctl);
 /* After ctl_contexts_read: the names of ours, then of those of others; NULL behind the last. `only`: this one alone, whether
  * it was found or not; NULL: all. */
 const char *ctl_context_name(const struct ctl *ctl, const char *only, size_t number);

@@ -507,7 +507,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_check_json(output.data);
 	else
 		fuzz_check_shown(output.data);
-	ctl_contexts_done(&ctl);
+	for (size_t i = 0; i < ctl.other_count; i++)
+		free(ctl.others[i]);
+	free(ctl.others);
 	free(ctl.who);
 	free(ctl.from);
 	return 0;

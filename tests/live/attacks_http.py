@@ -178,7 +178,7 @@ ATTACKS = {
     http_trailers: (1000, 10_000, ("400",)),
     http_pipelines: (500, 5000, ("200",)),
     http_unread_pipelines: (100, 1000, ()),
-    http_unread_answers: (300, 1000, ()),
+    http_unread_answers: (100, 1000, ()),
     http_unread_watches: (300, 1000, ()),
     http_deep_json: (1, 1, ("400",)),
     http_wide_json: (1024, 4000, ("429",)),
