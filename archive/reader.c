@@ -39,9 +39,9 @@
 #define AGAIN_MIN_MS  200 /* between tries while the database is away: doubles up to … */
 #define AGAIN_MAX_MS  5000
 #define CONSUMER_IDLE 3600000
-#define LEFT_MIN_MS                                                                                \
-	1000 /* it is looked for what is left of a stream: so long before the first new entry, then longer */
-#define KEEP_BYTES ((size_t)1 << 20) /* of a batch's memory */
+/* It is looked for what is left of a stream so long before the first new entry, then longer. */
+#define LEFT_MIN_MS 1000
+#define KEEP_BYTES  ((size_t)1 << 20) /* of a batch's memory */
 
 enum state { IDLE, CONNECTING, ASKING, READING, WRITING, RESTING, STOPPED };
 

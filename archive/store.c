@@ -56,8 +56,8 @@ struct known {
 	int64_t updated_ms;
 	struct rt_buf life;
 	int64_t life_ms; /* of the last event in it */
-	uint64_t
-		order_events; /* in it: the order's version before it was dropped, unless some are missing */
+	/* The order's events in it: its version before it was dropped, unless some are missing. */
+	uint64_t order_events;
 	struct line *lines;
 	size_t line_count;
 	/* Of the batch that is being written. */

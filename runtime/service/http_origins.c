@@ -51,9 +51,9 @@ static int add(struct http_origins *origins, char *origin)
 	}
 	RT_LOG(RT_ERROR,
 	       good ? "http-allow-origin has too many origins"
-		    : "http-allow-origin has something that no browser sends as an origin: scheme "
-		      "and "
-		      "host in lower case, no path, no usual port, like https://shop.example",
+		    : "http-allow-origin has something that no browser sends as an origin: "
+		      "scheme and host in lower case, no path, no usual port, like "
+		      "https://shop.example",
 	       RT_S("origin", origin), RT_I("most", ORIGINS_MAX));
 	free(origin);
 	return RT_INVALID;
