@@ -219,7 +219,7 @@ class Instances(tandem.Live):
                 self.tandem.processes[name].kill()
                 loads.go_on(6, f"load goes on without {name}")
                 self.assertEqual(set(self.decided(loads.placed, 40).values()), {"RESERVED"})
-                self.tandem.start(name)
+                self.tandem.start(name, "gateway")  # which knows of an instance again
         for load in loads:
             for _, took, order, error in load.calls:
                 self.assertIsNone(error)
@@ -248,8 +248,7 @@ class Instances(tandem.Live):
                 self.goes_on(loads, f"without {name}, which is frozen again")
             process.kill()
             self.goes_on(loads, f"without {name}, which is dead")
-            process.start()
-            process.wait_ready()
+            self.tandem.start(name, "gateway")
         for load in loads:
             load.end()
         calls = [call for load in loads for call in load.calls]
