@@ -199,6 +199,7 @@ static int line_connect(void *connector, struct rt_loop *of, const struct rt_red
 
 	line->redis.ops = &ops;
 	rt_list_init(&line->redis.waiters);
+	line->redis.together = true;
 	line->side = connector;
 	line->socket = connect_as(options);
 	line->on_state = options->on_state;

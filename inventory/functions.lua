@@ -26,7 +26,8 @@
 --   generations  hash: p → the highest generation of partition p that is known here; and dp → the unix ms up to which parts
 --            of partition p's orders were dropped here
 --   alive        hash: a mark (master_mark) → the unix ms at which that master last said that it is alive; begun → when the
---            one of now first did; edge → since when the next two are complete
+--            one of now first did; edge → since when the next two are complete; cluster → 1 if it is a cluster's: without one
+--            they lack what was reserved in one step (reserve)
 --   recent:r      sorted set: by unix ms, '<unix ms>;r <order id> … ;d <order id>@q@q …': records of split orders that one call
 --            changed, and that it dropped, with the partitions of their parts; for reconciliations, which look at what changed
 --            last. Two minutes of them are kept
@@ -624,8 +625,8 @@ function drops.note(own, args, n, c, r)
 end
 
 -- Decides n requests, which have been read, and writes what follows. `at` is the position of the extras; `split`: all
--- orders are.
-local function serve(keys, args, own, n, at, decide, split)
+-- orders are; `write_parts`, if given, writes what belongs to it in other partitions.
+local function serve(keys, args, own, n, at, decide, split, write_parts)
 	local events, acks, extras = begin_batch(), at, nil
 	if #args[1] > n then
 		acks = at + 4 * tonumber(sub(args[1], n + 1))
@@ -642,6 +643,9 @@ local function serve(keys, args, own, n, at, decide, split)
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
 	end
 	write_pairs(own.stock, counter_pairs, moved)
+	if write_parts then
+		write_parts()
+	end
 	write_pairs(own.r, changed, c)
 	if r > 0 then
 		call('HDEL', own.r, unpack(drops.removed, 1, r))
@@ -975,6 +979,221 @@ outcomes.part = function()
 	return part_changed and 'part is ' .. match(part_changed, '^%u+') or nil
 end
 
+-- ---- split orders, in one step ----
+
+-- Without a cluster all partitions are in one Redis, and the steps of a new split order can be made in one call: its parts are held,
+-- and its record is concluded, as by `part` and `conclude` one behind the other. What is not so simple is left to these.
+--
+-- Of the current call, tables that the next one uses again:
+--   places     by the number of a partition that holds stock: own (its keys); orders, the ids that have a part there, at, their
+--              places among the requests, and n of them; skus and sku_count; parts, pairs for HSET, and part_count
+--   list       the places that this call concerns, count of them
+--   lines      of each request, as lines_of has them
+--   begun      of each request whether somebody else has begun with it, or may have: it is not served here
+--   counters   by SKU
+--   p, head    the partition of the orders, and ' <p> <now_ms> ', which follows a part's state
+--   dropped_until   the value of the key dropped_until_split, or ''
+local together = { places = {}, list = {}, count = 0, lines = {}, begun = {}, counters = {}, known = {}, known_count = 0 }
+
+-- The lines 'sku=quantity@q …': `list`, flat { sku, quantity, … }; `at`, the partition of each; and `parts`, for each partition q
+-- its text and its skus. Cached, since many orders have the same lines.
+function together.lines_of(text)
+	local list, at, parts, seen = {}, {}, {}, {}
+	for sku, quantity, q in string.gmatch(text, '([^ =]+)=(%d+)@(%d+)') do
+		local part = seen[q]
+		list[#list + 1], list[#list + 2], at[#at + 1] = sku, quantity + 0, q
+		if not part then
+			part = { q = q, text = sku .. '=' .. quantity, skus = { sku } }
+			seen[q], parts[#parts + 1] = part, part
+		else
+			part.text, part.skus[#part.skus + 1] = part.text .. ' ' .. sku .. '=' .. quantity, sku
+		end
+	end
+	if together.known_count >= LINES_MAX then
+		together.known, together.known_count = {}, 0
+	end
+	local lines = { text = text, list = list, at = at, parts = parts }
+	together.known[text], together.known_count = lines, together.known_count + 1
+	return lines
+end
+
+-- The place of partition q, which is used for the first time in this call.
+function together.open(q)
+	local place = together.places[q]
+	if not place then
+		place = { own = own_keys('inventory:{' .. q .. '}:events'), orders = {}, at = {}, skus = {}, parts = {}, q = q }
+		together.places[q] = place
+	end
+	place.open, place.n, place.sku_count, place.part_count = true, 0, 0, 0
+	together.count = together.count + 1
+	together.list[together.count] = place
+	return place
+end
+
+-- What the call before has left.
+function together.begin()
+	local counters = together.counters
+	for k = 1, together.count do
+		local place = together.list[k]
+		place.open = false
+		for j = 1, place.sku_count do
+			counters[place.skus[j]] = nil
+		end
+	end
+	together.count = 0
+end
+
+-- Reads n requests from the arguments and, from Redis, their records and what their parts need. Returns the position of the extras.
+function together.read(own, args, n)
+	local lines, begun, counters, places = together.lines, together.begun, together.counters, together.places
+	local first, known = IDS + n + 1, together.known
+	together.begin()
+	records = call('HMGET', own.r, unpack(args, IDS + 1, IDS + n))
+	for i = 1, n do
+		local of_order = known[args[first + i]] or together.lines_of(args[first + i])
+		local parts = of_order.parts
+		requests[i], lines[i], begun[i] = byte(args[1], i), of_order, nil
+		for j = 1, #parts do
+			local part = parts[j]
+			local place, skus = places[part.q], part.skus
+			if not place or not place.open then
+				place = together.open(part.q)
+			end
+			local m = place.n + 1
+			place.n, place.orders[m], place.at[m] = m, args[IDS + i], i
+			for k = 1, #skus do
+				local sku = skus[k]
+				if counters[sku] == nil then
+					m = place.sku_count + 1
+					place.sku_count, place.skus[m], counters[sku] = m, sku, false
+				end
+			end
+		end
+	end
+	for k = 1, together.count do
+		together.read_place(together.list[k], args[first])
+	end
+	return first + n + 1
+end
+
+-- Reads from Redis what the call needs of a partition: parts that are there already are of somebody who has begun, or has gone on
+-- with a newer generation.
+function together.read_place(place, generation)
+	local begun, at = together.begun, place.at
+	local known = tonumber(call('HGET', place.own.generations, together.p) or 0)
+	local parts = call('HMGET', place.own.parts, unpack(place.orders, 1, place.n))
+	place.newer = generation + 0 > known
+	for k = 1, place.n do
+		if parts[k] or generation + 0 < known then
+			begun[at[k]] = true
+		end
+	end
+	read_counters(place.own.stock, place.skus, place.sku_count, together.counters)
+end
+
+-- Whether so much less would make something low: its event is in another stream, or of another version.
+function together.is_low(list)
+	for j = 1, #list, 2 do
+		local counter = together.counters[list[j]]
+		if counter and counter.threshold and not counter.low and
+				counter[AVAILABLE] - list[j + 1] < counter.threshold then
+			return true
+		end
+	end
+	return false
+end
+
+function together.add_part(q, order_id, text)
+	local place = together.places[q]
+	local parts, n = place.parts, place.part_count
+	parts[n + 1], parts[n + 2], place.part_count = order_id, text, n + 2
+end
+
+-- Notes the parts of an order that is refused: those that are short, and the others, as if they had been held and released.
+-- Returns the lines of its record.
+function together.refuse(order_id, lines)
+	local texts, parts, short = {}, {}, {}
+	for j, q in ipairs(lines.at) do
+		local sku, quantity = lines.list[2 * j - 1], lines.list[2 * j]
+		local counter, text = together.counters[sku], format('%s=%d', sku, quantity)
+		if not counter or counter[AVAILABLE] < quantity then
+			text, short[q] = text .. (counter and format('/%d', counter[AVAILABLE]) or '/00'), true
+			parts[q] = parts[q] and parts[q] .. ' ' .. text or text
+		else
+			parts[q] = parts[q] and parts[q] .. ' ' .. text or text
+		end
+		texts[j] = text .. '@' .. q
+	end
+	for _, part in ipairs(lines.parts) do
+		together.add_part(part.q, order_id, (short[part.q] and 'UNAVAILABLE' or 'RELEASED') .. together.head .. parts[part.q])
+	end
+	return concat(texts, ' ')
+end
+
+-- Decides request i as decide above, with the parts of the order.
+function together.decide(i, order_id, now_ms)
+	local lines, asked = together.lines[i], drops.asked[i]
+	if records[i] or together.begun[i] or latest and latest[order_id] or together.is_low(lines.list) or
+			asked and asked ~= '' and asked + 0 <= drops.until_ms then
+		local state, _, _, record = stored(i, order_id)
+		if not state then
+			return nil, 'the reservation is damaged'
+		end
+		return state .. state .. '?', record or together.dropped_until
+	end
+	local reserved = shift(together.counters, lines.list, AVAILABLE, RESERVED)
+	if reserved == nil then
+		return nil, 'the counters of stock are damaged, or less is reserved or sold than the reservation says'
+	elseif not reserved then
+		return follow(i, REFUSED, 'N', '0', together.refuse(order_id, lines), now_ms)
+	end
+	for j = 1, #lines.parts do
+		local part = lines.parts[j]
+		together.add_part(part.q, order_id, 'RESERVED' .. together.head .. part.text)
+	end
+	return follow(i, RULES.N[RESERVE], 'N', '0', lines.text, now_ms)
+end
+
+function together.write()
+	for k = 1, together.count do
+		local place = together.list[k]
+		local _, moved = changed_counters(place.skus, place.sku_count, together.counters, nil, 0)
+		write_pairs(place.own.stock, counter_pairs, moved)
+		if place.part_count > 0 then
+			write_pairs(place.own.parts, place.parts, place.part_count)
+			if place.newer then
+				call('HSET', place.own.generations, together.p, together.generation)
+			end
+		end
+	end
+end
+
+-- FCALL inventory_reserve 1|2 <own events> [<order events>] <letters>[<extras>] <now_ms> <time> <order id> × n
+--       <generation> <lines> × n  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
+--
+-- Reserves n new split orders, whose lines are 'sku=quantity@q …': parts, record, answer and acknowledgement in one step. Not for a
+-- cluster. An order with a record or a part, or that may have been dropped, or whose reservation makes something low, is not
+-- served: then its request goes step by step. Answers and errors are those of inventory_conclude.
+--
+-- Nothing is noted for reconciliations: parts and record cannot lose each other.
+callbacks.reserve = function(keys, args)
+	if clustered then
+		return redis.error_reply('ERR the partitions of a cluster are not in one Redis')
+	end
+	local own, n = own_keys(keys[1]), request_count(args[1])
+	local kept = call('MGET', own.generation, own.dropped_until_split)
+	local generation = kept[1] or '0'
+	if args[IDS + n + 1] + 0 < tonumber(generation) then
+		return redis.error_reply('GENERATION ' .. generation)
+	end
+	together.p, together.generation = match(keys[1], '{(%d+)}'), args[IDS + n + 1]
+	together.head, together.dropped_until = ' ' .. together.p .. ' ' .. args[2] .. ' ', kept[2] or ''
+	drops.until_ms = tonumber(kept[2] or -1)
+	local at = together.read(own, args, n)
+	read_needed_counters(own.stock, 0)
+	return serve(keys, args, own, n, at, together.decide, nil, together.write)
+end
+
 -- ---- reconciliation: in_step.c and reconcile.c say how ----
 
 -- Which master this is: its replication history has another id after each promotion and each start.
@@ -988,21 +1207,21 @@ local function note_alive(own, mark, now_ms)
 	-- predecessor lost: so nothing is dropped as long after its beginning. What is written beside the first note may be older
 	-- than that. (Not at the top: a library may have 200 locals there.)
 	local RECENT_MS, BESIDE_MS = 120000, 5000
-	local known = call('HMGET', own.alive, mark, 'begun', 'edge')
+	local known = call('HMGET', own.alive, mark, 'begun', 'edge', 'cluster')
 	local alive, begun, edge = known[1], known[2], known[3]
 	if alive and now_ms - alive < 1000 then
 		return
 	elseif not alive or not begun then
 		begun = now_ms
 	end
-	if not edge then
+	if not edge or clustered and known[4] ~= '1' then
 		edge = call('EXISTS', own.r, own.parts) == 0 and 0 or now_ms + BESIDE_MS
 	elseif now_ms - begun > RECENT_MS and now_ms - RECENT_MS > edge + 0 then
 		edge = now_ms - RECENT_MS
 		call('ZREMRANGEBYSCORE', own['recent:r'], '-inf', format('%d', edge))
 		call('ZREMRANGEBYSCORE', own['recent:parts'], '-inf', format('%d', edge))
 	end
-	call('HSET', own.alive, mark, now_ms, 'begun', begun, 'edge', format('%d', edge))
+	call('HSET', own.alive, mark, now_ms, 'begun', begun, 'edge', format('%d', edge), 'cluster', clustered and '1' or '0')
 end
 
 -- FCALL inventory_state 1 <own events> <now_ms> <generation> <digest> <by>
@@ -1162,7 +1381,7 @@ end
 -- first <skip> are left out if the last of them is of the order <last> still: otherwise Redis has put them into another
 -- order meanwhile, and none is left out. Answers the next cursor ('0': done) and the SKU's counters ('': there are none);
 -- then for each its place among what the cursor gives, the order id, the unix ms of the last change, and how many it holds.
-local function holders(keys, args)
+callbacks.holders = function(keys, args)
 	local own, kind, skip = own_keys(keys[1]), args[2], args[4] + 0
 	local page = call('HSCAN', own[kind], args[3], 'COUNT', args[6])
 	local answer, pairs = { page[1], call('HGET', own.stock, args[1]) or '' }, page[2]
@@ -1191,7 +1410,7 @@ end
 -- The reconciliation that has begun with this generation is done; it looked at what was changed after <since>. It is to be swept from <sweep> on ('': nothing is), which
 -- looks at what was changed after <since>; or, if an earlier one is noted, when both may be, and as far back as either: what
 -- that is to find may be younger, if the clock has gone back. <now_ms> is '' if nothing was mended. Answers 1; 0 if it is not the current one.
-local function reconciled(keys, args)
+callbacks.reconciled = function(keys, args)
 	local own, sweep, since = own_keys(keys[1]), args[4], args[5]
 	if call('GET', own.generation) ~= args[1] then
 		return { '0' }
@@ -1211,7 +1430,7 @@ end
 -- FCALL inventory_swept 1 <own events> <sweep>
 --
 -- What was to be swept from then on has been.
-local function swept(keys, args)
+callbacks.swept = function(keys, args)
 	local own = own_keys(keys[1])
 	if call('HGET', own.reconciliation, 'sweep') == args[1] then
 		call('HSET', own.reconciliation, 'sweep', '')
@@ -1423,13 +1642,14 @@ end
 register('request', request, 'allow-oom')
 register('part', part, 'allow-oom')
 register('conclude', conclude, 'allow-oom')
+register('reserve', callbacks.reserve, 'allow-oom')
 register('state', state, 'allow-oom')
 register('reconcile', reconcile, 'allow-oom')
 register('fence', fence, 'allow-oom')
 register('scan', scan, 'no-writes', 'allow-oom')
-register('holders', holders, 'no-writes', 'allow-oom')
-register('reconciled', reconciled, 'allow-oom')
-register('swept', swept, 'allow-oom')
+register('holders', callbacks.holders, 'no-writes', 'allow-oom')
+register('reconciled', callbacks.reconciled, 'allow-oom')
+register('swept', callbacks.swept, 'allow-oom')
 register('adjust', adjust)
 register('adjusted', adjusted, 'no-writes', 'allow-oom')
 register('threshold', callbacks.threshold)

@@ -4,6 +4,8 @@
  * there in one call (store.h).
  *
  *   inventory_split_begin       the lines of an event lie in several partitions
+ *     reserve_at_once           the order is new, and all partitions are in one Redis
+ *       concluded               served; or there is more to it: decide
  *     read_record               unless the order is new: then there is most likely none
  *       record_read
  *   inventory_split_go_on       a request that was sent to a record met one that is split
@@ -44,6 +46,7 @@ struct split {
 	int64_t generation;
 	uint64_t epoch;
 	int64_t dropped_until_ms; /* NONE: the order was dropped, if its request is not younger */
+	bool at_once;             /* all of it may be done in one step */
 	/* The step that is being taken. */
 	enum split_step step;
 	enum split_verdict verdict;
@@ -218,6 +221,21 @@ static void conclude(struct split *split)
 	inventory_store_conclude(split->inventory->store, op);
 }
 
+/* A new order, without a step between. */
+static void reserve_at_once(struct split *split)
+{
+	struct inventory_conclude_op *op = &split->op;
+
+	split->at_once = false; /* if it is not served, step by step */
+	op->request.only_reads = false;
+	op->request.done = concluded;
+	op->generation = split->generation;
+	op->read = STOCK_NONE;
+	op->lines = split->lines;
+	op->line_count = split->line_count;
+	inventory_store_reserve(split->inventory->store, op);
+}
+
 /* It was promised and is gone: only after a loss of data. Nothing says that it was sold; it is tried again. */
 static void owed(struct split *split)
 {
@@ -369,6 +387,10 @@ static void decide(struct split *split)
 		split_failed(split, RT_UNREADY);
 		return;
 	}
+	if (split->at_once) {
+		reserve_at_once(split);
+		return;
+	}
 	split->verdict = SPLIT_IS_DONE;
 	split->step = split_first(split->request, split->read);
 	take_step(split);
@@ -427,19 +449,26 @@ static bool take_own_lines(struct split *split, const struct inventory_request_o
 	return good;
 }
 
+/* Most likely nobody has begun with it. */
+static bool is_new(const struct split *split)
+{
+	return split->request == STOCK_REQ_RESERVE && split->op.request.attempt <= 1 &&
+	       split->event->deliveries <= 1 && split->event->user == NULL;
+}
+
 void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from)
 {
 	struct split *split = split_new(inventory, from);
 
 	split->generation = inventory_store_generation(inventory->store, from->partition);
 	split->epoch = inventory_store_epoch(inventory->store, from->partition);
+	split->at_once = is_new(split) && inventory_store_is_together(inventory->store);
 	if (!take_own_lines(split, from))
 		split_failed(split, RT_INVALID);
 	else if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);
 	/* As if it had been read before anything else happened; if more has happened, the conclusion finds out. */
-	else if (split->request == STOCK_REQ_RESERVE && from->attempt <= 1 &&
-		 split->event->deliveries <= 1 && split->event->user == NULL)
+	else if (is_new(split))
 		decide(split);
 	else
 		read_record(split);

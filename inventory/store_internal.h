@@ -18,7 +18,8 @@ struct inventory_partition {
 	/* The connection over which that was learned; 0: it does not matter. */
 	uint64_t generation_epoch;
 	int64_t refused_for; /* the highest for which a call with an older one was refused */
-	struct rt_store_queue *request, *conclude, *part, *adjust, *stocks, *list, *reservation;
+	struct rt_store_queue *request, *conclude, *reserve, *part, *adjust, *stocks, *list,
+		*reservation;
 	struct rt_store_queue *call, *state, *holders, *threshold;
 };
 struct inventory_store {

@@ -1,7 +1,7 @@
 /* store_redis.c - the inventory store on Redis: the operations of functions.lua, and plain reads, as
  * queues of commands (runtime/redis). It defines how each operation is sent and how its answer is read.
  *
- *   request, conclude, adjust, threshold   many in one FCALL
+ *   request, conclude, reserve, adjust, threshold   many in one FCALL
  *   part                        the same (store_part.c)
  *   stock                       many in one HMGET
  *   list, reservation           one at a time: plain reads (list: store_list.c)
@@ -31,13 +31,9 @@
 
 /* ---- request and conclude ---- */
 
-/* When the order asked, in thirteen digits, and its lines. */
 static void add_split_lines(struct rt_args *args, struct rt_buf *text,
 			    const struct inventory_conclude_op *op)
 {
-	text->length = 0;
-	rt_buf_printf(text, "%013" PRId64 " ",
-		      op->request.asked_ms > 0 ? op->request.asked_ms : ASKED_NOW_MS);
 	for (size_t i = 0; i < op->line_count; i++) {
 		const struct inventory_split_line *at = &op->lines[i];
 
@@ -50,6 +46,16 @@ static void add_split_lines(struct rt_args *args, struct rt_buf *text,
 		rt_buf_printf(text, "@%d", at->partition);
 	}
 	rt_args_copy(args, text->data, text->length);
+}
+
+/* When the order asked, in thirteen digits, and its lines. */
+static void add_asked_and_lines(struct rt_args *args, struct rt_buf *text,
+				const struct inventory_conclude_op *op)
+{
+	text->length = 0;
+	rt_buf_printf(text, "%013" PRId64 " ",
+		      op->request.asked_ms > 0 ? op->request.asked_ms : ASKED_NOW_MS);
+	add_split_lines(args, text, op);
 }
 
 static void add_split_returned(struct rt_args *args, struct rt_buf *text,
@@ -170,9 +176,29 @@ static void conclude_begin(struct rt_store_run *run)
 	RT_STORE_FOR_EACH(const struct inventory_conclude_op, op, run)
 	{
 		if (op->read == STOCK_NONE)
-			add_split_lines(run->args, &partition->store->text, op);
+			add_asked_and_lines(run->args, &partition->store->text, op);
 		else if (op->request.request == STOCK_REQ_RETURN)
 			add_split_returned(run->args, &partition->store->text, op);
+	}
+	requests_tail(run);
+}
+
+static void reserve_begin(struct rt_store_run *run)
+{
+	const struct inventory_partition *partition = run->user;
+	struct rt_buf *text = &partition->store->text;
+	int64_t generation = INT64_MAX;
+
+	requests_head(run, "reserve");
+	RT_STORE_FOR_EACH(const struct inventory_conclude_op, op, run)
+	{
+		generation = RT_MIN(generation, op->generation);
+	}
+	rt_args_int(run->args, generation);
+	RT_STORE_FOR_EACH(const struct inventory_conclude_op, op, run)
+	{
+		text->length = 0;
+		add_split_lines(run->args, text, op);
 	}
 	requests_tail(run);
 }
@@ -285,6 +311,22 @@ static const struct rt_store_step conclude_step = {
 	.whole_answer = true,
 	.outdated = request_outdated,
 	.begin = conclude_begin,
+	.answered = conclude_answered,
+	.decode = request_decode,
+	.end = request_end,
+};
+
+static const struct rt_store_step reserve_step = {
+	.name = "inventory_reserve",
+	.durable = true,
+	.count_max = REQUESTS_MAX,
+	.in_flight_max = IN_FLIGHT_MAX,
+	.gather = REQUESTS_MAX / 4,
+	.waiting_max = WAITING_MAX,
+	.weight_max = WEIGHT_MAX,
+	.whole_answer = true,
+	.outdated = request_outdated,
+	.begin = reserve_begin,
 	.answered = conclude_answered,
 	.decode = request_decode,
 	.end = request_end,
@@ -565,7 +607,7 @@ void inventory_store_request(struct inventory_store *store, struct inventory_req
 		rt_store_add(queue, op);
 }
 
-void inventory_store_conclude(struct inventory_store *store, struct inventory_conclude_op *op)
+static void add_conclusion(struct rt_store_queue *queue, struct inventory_conclude_op *op)
 {
 	struct inventory_request_op *request = &op->request;
 
@@ -574,7 +616,22 @@ void inventory_store_conclude(struct inventory_store *store, struct inventory_co
 		request->item.weight += line_weight(&op->lines[i].line);
 	request->item.unit = request->event == NULL ? NULL : rt_event_entry(request->event);
 	request->record = (struct inventory_record){ .state = STOCK_NONE };
-	rt_store_add(store->partitions[request->partition].conclude, op);
+	rt_store_add(queue, op);
+}
+
+void inventory_store_conclude(struct inventory_store *store, struct inventory_conclude_op *op)
+{
+	add_conclusion(store->partitions[op->request.partition].conclude, op);
+}
+
+bool inventory_store_is_together(const struct inventory_store *store)
+{
+	return rt_store_redis(store->partitions[0].redis)->together;
+}
+
+void inventory_store_reserve(struct inventory_store *store, struct inventory_conclude_op *op)
+{
+	add_conclusion(store->partitions[op->request.partition].reserve, op);
 }
 
 void inventory_store_adjust(struct inventory_store *store, struct inventory_adjust_op *op)
@@ -648,6 +705,7 @@ static int partition_make(struct inventory_partition *partition, struct rt_store
 	} queues[] = {
 		{ &request_step, &partition->request },
 		{ &conclude_step, &partition->conclude },
+		{ &reserve_step, &partition->reserve },
 		{ &inventory_part_step, &partition->part },
 		{ &adjust_step, &partition->adjust },
 		{ &stock_step, &partition->stocks },

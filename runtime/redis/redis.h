@@ -120,6 +120,8 @@ struct rt_redis {
 	uint64_t epoch;         /* how often it has come up: counted before on_state */
 	/* Of a connection that several partitions share (topology.h): small batches wait for each other. */
 	struct rt_batch_gate *gate;
+	/* Behind it are all partitions, and no cluster: a function may use the keys of several. */
+	bool together;
 };
 
 /* Sends a command; the arguments are copied before it returns. `lengths` NULL: C strings.

@@ -516,6 +516,7 @@ static int view_connect(void *connector, struct rt_loop *loop,
 	view = rt_alloc(sizeof(*view));
 	redis_common_init(&view->common, &view_ops, loop, &own);
 	view->topology = topology;
+	view->common.redis.together = topology->url.kind != RT_TOPOLOGY_CLUSTER;
 	rt_list_init(&view->calls);
 	rt_list_push(&topology->views, &view->list);
 	settle_soon(topology);

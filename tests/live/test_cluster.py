@@ -126,6 +126,28 @@ class Nodes(test_partitions.Disagreements, unittest.TestCase):
         for context in tandem.CONTEXTS:
             ops("DEL", f"{context}:{{0}}:events")
 
+    def test_what_was_noted_without_a_cluster_is_not_trusted(self):
+        """There, what is reserved in one step is not noted for reconciliations."""
+        ops, prefix = self.tandem.node(self.tandem.serving(0)[0]), "inventory:{0}:"
+        state = next(
+            name for library in ops("FUNCTION", "LIST")
+            for function in tandem.pairs(library)[b"functions"]
+            if (name := tandem.pairs(function)[b"name"].decode()).startswith("inventory_state_")
+        )
+        self.addCleanup(ops, "DEL", prefix + "alive", prefix + "r")
+        ops("HSET", prefix + "r", "ord_1", "RELEASED 1 5 tea=1@2")
+
+        def edge(now, **noted):
+            for field, value in noted.items():
+                ops("HSET", prefix + "alive", field, value)
+            ops("FCALL", state, 1, prefix + "events", now, "0", "", "")
+            return int(ops("HGET", prefix + "alive", "edge"))
+
+        self.assertEqual(edge(1000000), 1005000)
+        self.assertEqual(edge(1001000, edge="7"), 7)
+        self.assertEqual(edge(1002000, cluster="0"), 1007000)
+        self.assertEqual(edge(1003000), 1007000)
+
     def test_a_master_killed_comes_back_as_a_replica_with_everything(self):
         ops = self.tandem.redis_as("ops")
         for p in range(self.PARTITIONS):

@@ -295,7 +295,7 @@ class Orders(tandem.Live):
         follow_orders(self, self.order, self.inventory, self.tandem.ctl_json)
 
     def test_2_the_trace_of_a_split_order(self):
-        """Each call that was made for one of its parts is there."""
+        """Each call that was made for it and its parts is there."""
         trace, root = "b" * 32, "00f067aa0ba902b7"
         placed = self.order.PlaceOrder(
             customer_id="traced",
@@ -314,10 +314,11 @@ class Orders(tandem.Live):
                      and span.attributes["tandem.event.type"] == f"tandem.order.v1.{event}"]
             return sorted(span.name[6:] for span in spans if span.parent in event and span.name.startswith("FCALL "))
 
-        held = ["inventory_conclude"] + ["inventory_part"] * parts
+        # All partitions are in one Redis.
+        held = ["inventory_reserve"]
         tandem.until(lambda: calls("OrderPlaced") == held, 15 * tandem.SLOW, lambda: calls("OrderPlaced"))
         # The record is read first, and then says which parts there are.
-        released = sorted(["inventory_request", *held])
+        released = sorted(["inventory_request", "inventory_conclude"] + ["inventory_part"] * parts)
         tandem.until(lambda: calls("OrderCancelled") == released, 15 * tandem.SLOW, lambda: calls("OrderCancelled"))
 
     def test_2_the_events_of_all_partitions_in_order_of_time(self):

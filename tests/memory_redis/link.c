@@ -563,6 +563,7 @@ static int link_connect(void *connector, struct rt_loop *loop,
 
 	link->redis.ops = &link_ops;
 	rt_list_init(&link->redis.waiters);
+	link->redis.together = host->redis->together;
 	link->host = host;
 	link->loop = loop;
 	link->master = memory_master_at(host->redis, options->partition);

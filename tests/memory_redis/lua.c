@@ -216,7 +216,10 @@ static size_t own_prefix(const struct memory_text *key)
 static void check_declared(const struct memory_text *key, void *user)
 {
 	bool *declared = user;
-	size_t own = engine.own;
+	/* Up to the tag, or behind it. */
+	size_t own = engine.own > 0 && engine.redis->together
+			     ? strcspn(engine.keys[0].data, "{") + 1
+			     : engine.own;
 	bool found =
 		own > 0 && key->length >= own && memcmp(key->data, engine.keys[0].data, own) == 0;
 

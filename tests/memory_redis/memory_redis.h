@@ -133,6 +133,7 @@ struct memory_redis {
 	unsigned undeclared; /* uses of keys that a function had not declared */
 	bool memory_full;    /* maxmemory is reached */
 	int master_count;    /* 0: one */
+	bool together; /* all partitions are in one Redis: a function may use the keys of several */
 	struct memory_master masters[MEMORY_MASTERS_MAX];
 	uint64_t histories; /* ids that were given to replaced masters */
 	const struct memory_patch *patches;

@@ -680,6 +680,7 @@ struct world *world_new(const struct world_options *options)
 	assert(rc == RT_OK);
 	world->redis = memory_redis_new(world->loop);
 	world->redis->master_count = RT_MAX(options->masters, 1);
+	world->redis->together = world->redis->master_count == 1;
 	world_loss_open(world);
 	world_plant(world, options->bug);
 	stored_load(world->redis);

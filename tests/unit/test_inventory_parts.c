@@ -773,6 +773,54 @@ static void one_reconciles_at_a_time(void)
 			       "|10|ad|one|3500|||");
 }
 
+/* For an order twice, and the second time there is a record already. */
+#define RESERVE_TWICE(generation, order_id, lines)                                                 \
+	ANSWER(1, "reserve", "rr", "1000", "1970-01-01T00:00:01.000Z", order_id, order_id,         \
+	       generation, lines, lines)
+
+static void reservations_at_once(void)
+{
+	stock_set(1, "apple", "5 0 0 5 1");
+	stock_set(2, "pear", "2 1 0 3 7 9");
+	CU_ASSERT_STRING_EQUAL(RESERVE_TWICE("0", "ord_1", "apple=4@1 pear=1@2"),
+			       "NRRRR?|RESERVED 1 1000 apple=4@1 pear=1@2");
+	CU_ASSERT_STRING_EQUAL(RESERVE_TWICE("0", "ord_2", "pear=1@2 apple=2@1"),
+			       "NUUUU?|UNAVAILABLE 1 1000 pear=1@2 apple=2/1@1");
+	CU_ASSERT_STRING_EQUAL(RESERVE_TWICE("0", "ord_3", "plum=1@2 apple=1@1"),
+			       "NUUUU?|UNAVAILABLE 1 1000 plum=1/00@2 apple=1@1");
+	record_is("ord_1", "RESERVED 1 1000 apple=4@1 pear=1@2");
+	part_is(1, "ord_1", "RESERVED 1 1000 apple=4");
+	part_is(2, "ord_1", "RESERVED 1 1000 pear=1");
+	record_is("ord_2", "UNAVAILABLE 1 1000 pear=1@2 apple=2/1@1");
+	part_is(1, "ord_2", "UNAVAILABLE 1 1000 apple=2/1");
+	part_is(2, "ord_2", "RELEASED 1 1000 pear=1");
+	record_is("ord_3", "UNAVAILABLE 1 1000 plum=1/00@2 apple=1@1");
+	part_is(1, "ord_3", "RELEASED 1 1000 apple=1");
+	part_is(2, "ord_3", "UNAVAILABLE 1 1000 plum=1/00");
+	stock_is(1, "apple", "1 4 0 5 2");
+	stock_is(2, "pear", "1 2 0 3 8 9");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "EXISTS inventory:{1}:recent:r "
+						  "inventory:{2}:recent:parts"),
+			0);
+
+	/* What is damaged fails alone, and changes nothing. */
+	stock_set(2, "pear", "many");
+	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reserve", "rr", "1001", "1970-01-01T00:00:01.001Z",
+				      "ord_4", "ord_5", "0", "pear=1@2 apple=1@1", "apple=1@1"),
+			       "!!!NRR|ord_4: the counters of stock are damaged, or less is "
+			       "reserved or sold than the reservation says");
+	record_is("ord_4", "");
+	part_is(1, "ord_4", "");
+	part_is(1, "ord_5", "RESERVED 1 1001 apple=1");
+	stock_is(1, "apple", "0 5 0 5 3");
+	stock_is(2, "pear", "many");
+
+	/* Its generation is told where stock lies. */
+	redis_server_do(&server, "SET inventory:{1}:generation 3");
+	(void)RESERVE_TWICE("3", "ord_6", "plum=1@2");
+	field_is(2, "generations", "1", "3");
+}
+
 /* Another one when the master is another one; the old one stays known, with the last time it was alive. */
 static void a_master_has_a_mark(void)
 {
@@ -1110,6 +1158,7 @@ int main(void)
 		{ "a scan of what changed last has pages", a_scan_of_what_changed_last_has_pages },
 		{ "requests of split orders read", requests_of_split_orders_read },
 		{ "conclusions acknowledge", conclusions_acknowledge },
+		{ "reservations at once", reservations_at_once },
 		{ "damage stays alone", damage_stays_alone },
 		{ "keys of other types change nothing", foreign_keys_change_nothing },
 		{ "a full Redis serves split orders", a_full_redis_serves_split_orders },

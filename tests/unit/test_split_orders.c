@@ -62,6 +62,8 @@ struct instance {
 	char name[16];
 };
 
+static bool
+	in_one_redis; /* of the next run: its partitions are, and lose nothing each for itself */
 static struct {
 	struct rt_loop *loop;
 	struct memory_redis *redis;
@@ -88,6 +90,7 @@ static struct {
 		bool taken;
 	} saved[PARTITIONS_MAX];
 	unsigned losses, owed;
+	int64_t age_ms; /* of requests when they are published */
 } w;
 
 static uint64_t roll(uint64_t bound)
@@ -165,7 +168,7 @@ static void publish(const struct order *order, enum stock_request request)
 	char stream[32];
 
 	snprintf(stream, sizeof(stream), "order:{%d}:events", order->partition);
-	stored_publish(w.redis, stream, rt_loop_unix_ms(w.loop),
+	stored_publish(w.redis, stream, rt_loop_unix_ms(w.loop) - w.age_ms,
 		       &(struct stored_event){ .type = stock_request_type(request),
 					       .subject = order->id,
 					       .seq = order->seq,
@@ -553,7 +556,8 @@ static void begin(uint64_t seed, int partitions, int instances, const struct mem
 	w.redis->patch_count = mistake != NULL;
 	stored_load(w.redis);
 	w.partitions = partitions;
-	w.redis->master_count = partitions;
+	w.redis->master_count = in_one_redis ? 1 : partitions;
+	w.redis->together = in_one_redis;
 	w.instance_count = instances > 0 ? instances : 2 + (int)roll(INSTANCES_MAX - 1);
 	w.calm = true;
 	for (int i = 0; i < w.instance_count; i++)
@@ -839,8 +843,11 @@ static void every_promise_is_kept(void)
 {
 	unsigned seen[CANCELLED + 1] = { 0 };
 
-	for (uint64_t seed = 1; seed <= SEEDS; seed++)
+	for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+		in_one_redis = seed % 2 == 0;
 		CU_ASSERT_TRUE(run(seed, 1 << (1 + seed % 3), false, NULL, seen));
+	}
+	in_one_redis = false;
 	/* All ends were reached, and each by many. */
 	CU_ASSERT(seen[REJECTED] > SEEDS && seen[CONFIRMED] > SEEDS && seen[CANCELLED] > SEEDS);
 }
@@ -875,52 +882,76 @@ static void mistakes_are_found(void)
 	static const struct {
 		const char *what;
 		struct memory_patch patch;
-		bool with_losses;
+		bool with_losses, in_one_redis;
 	} rows[] = {
+		{ "a reservation at once does not look for parts",
+		  { "inventory", "if parts[k] or generation + 0 < known then",
+		    "if generation + 0 < known then" },
+		  false,
+		  true },
+		{ "a reservation at once leaves no parts",
+		  { "inventory", "\t\ttogether.add_part(part.q, order_id, 'RESERVED'",
+		    "\t\ttostring(part.q, order_id, 'RESERVED'" },
+		  false,
+		  true },
+		{ "a reservation at once does not write counters",
+		  { "inventory", "\t\twrite_pairs(place.own.stock, counter_pairs, moved)", "" },
+		  false,
+		  true },
 		{ "a conclusion does not look at the record",
 		  { "inventory", "elseif state ~= read[i] then", "elseif false then" },
+		  false,
 		  false },
 		{ "a refused part is tried again",
 		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
 		    "if state == 'U' then state, text = 'N', lines[i] end\n"
 		    "local rule = state and PART_RULES[state][requests[i]]" },
+		  false,
 		  false },
 		{ "a released part is held again",
 		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
 		    "if state == 'L' then state, text = 'N', lines[i] end\n"
 		    "local rule = state and PART_RULES[state][requests[i]]" },
+		  false,
 		  false },
 		{ "a held part is held again",
 		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
 		    "if state == 'R' and requests[i] == 104 then state, text = 'N', lines[i] end\n"
 		    "local rule = state and PART_RULES[state][requests[i]]" },
+		  false,
 		  false },
 		{ "nothing is reconciled",
 		  { "inventory", "if letter and find(letters", "if false and find(letters" },
-		  true },
+		  true,
+		  false },
 		{ "nothing is swept",
 		  { "inventory", "'sweep', sweep)\n\tif args[6]", "'sweep', '')\n\tif args[6]" },
-		  true },
+		  true,
+		  false },
 		{ "what changes is not noted",
 		  { "inventory",
 		    "call('ZADD', own['recent:' .. kind], now_ms, now_ms .. concat(recent, ' ', 1, "
 		    "n))",
 		    "" },
-		  true },
+		  true,
+		  false },
 		{ "a part that is lost is not taken again",
 		  { "inventory", "local rule = state and PART_RULES[state][requests[i]]",
 		    "if state == 'N' and requests[i] == 82 then return 'R' end\n"
 		    "local rule = state and PART_RULES[state][requests[i]]" },
-		  true },
+		  true,
+		  false },
 	};
 
 	for (size_t i = 0; i < TESTS_PART(RT_LENGTH(rows)); i++) {
 		unsigned seen[CANCELLED + 1] = { 0 };
 		uint64_t seed = 1;
 
+		in_one_redis = rows[i].in_one_redis;
 		while (seed <= MISTAKE_SEEDS &&
 		       run(seed, 1 << (1 + seed % 3), rows[i].with_losses, &rows[i].patch, seen))
 			seed++;
+		in_one_redis = false;
 		TEST_ROW(seed <= MISTAKE_SEEDS, rows[i].what);
 	}
 }
@@ -1962,10 +1993,172 @@ static void an_instance_that_dies_is_replaced(void)
 	}
 }
 
+/* ---- all partitions in one Redis ---- */
+
+/* Whether the partition has published an event of this type. */
+static bool has_published(int partition, const char *type)
+{
+	const struct memory_stream *stream;
+	bool found = false;
+	char key[32];
+
+	snprintf(key, sizeof(key), "inventory:{%d}:events", partition);
+	stream = memory_stream_find(w.redis, key);
+	for (size_t i = 0; stream != NULL && i < stream->count && !found; i++) {
+		struct rt_entry_event *events;
+		size_t count = stored_events(&stream->entries[i], &events);
+
+		for (size_t j = 0; j < count && !found; j++)
+			found = strlen(type) == events[j].type.length &&
+				memcmp(type, events[j].type.data, events[j].type.length) == 0;
+		free(events);
+	}
+	return found;
+}
+
+/* What is stored and answered is the same, at once or step by step; what differs is what was sent. */
+static void at_once_is_as_step_by_step(void)
+{
+	static const struct {
+		uint32_t second; /* how much of the second line's SKU is wanted */
+		bool unknown;
+		const char *record, *part1, *part2, *counters, *answer;
+	} rows[] = {
+		{ 2, false, "RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2", "3 2 0 5",
+		  "R" },
+		{ 6, false, "UNAVAILABLE a=2@1 b=6/5@2", "RELEASED a=2", "UNAVAILABLE b=6/5",
+		  "5 0 0 5", "U" },
+		{ 1, true, "UNAVAILABLE a=2@1 b=1/00@2", "RELEASED a=2", "UNAVAILABLE b=1/00",
+		  "5 0 0 5", "U" },
+	};
+
+	for (size_t i = 0; i < 2 * RT_LENGTH(rows); i++) {
+		size_t at = i / 2;
+		struct order *order;
+
+		in_one_redis = i % 2 == 0;
+		order = single();
+		order->lines[1].quantity = rows[at].second;
+		if (rows[at].unknown)
+			memory_do(w.redis, "HDEL", "inventory:{2}:stock", w.skus[2], NULL);
+		ask_for(order, STOCK_REQ_RESERVE, 1);
+		CU_ASSERT_EQUAL(strcmp(w.sent, "reserve0") == 0, in_one_redis);
+		all_is(rows[at].record, rows[at].part1, rows[at].part2);
+		counters_are(1, rows[at].counters);
+		answered(rows[at].answer);
+		CU_ASSERT(is_acknowledged());
+		/* And it goes on as ever. */
+		ask_for(order, STOCK_REQ_RESERVE, 2);
+		answered(rows[at].answer);
+		ask_for(order, STOCK_REQ_RELEASE, 1);
+		stored_is(1, "parts", "RELEASED a=2");
+		counters_are(1, "5 0 0 5");
+		end();
+		in_one_redis = false;
+	}
+}
+
+/* What is not new, or has more effects, goes step by step. */
+static void at_once_only_what_is_simple(void)
+{
+	struct order *order;
+
+	in_one_redis = true;
+	order = single(); /* somebody has begun */
+	set(1, "parts", "RESERVED 0 5", "=2", NULL);
+	memory_do(w.redis, "HSET", "inventory:{1}:stock", w.skus[1], "3 2 0 5 2", NULL);
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_EQUAL(strncmp(w.sent, "reserve0 part", 13), 0);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	counters_are(1, "3 2 0 5");
+	answered("R");
+	CU_ASSERT(is_acknowledged());
+	end();
+
+	order = single(); /* there is a record */
+	set(0, "r", "RELEASED 1 5", "=2@1", "=2@2");
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_EQUAL(strncmp(w.sent, "reserve0 part", 13), 0);
+	all_is("RELEASED a=2@1 b=2@2", "RELEASED a=2", "RELEASED b=2");
+	counters_are(1, "5 0 0 5");
+	answered("L");
+	end();
+
+	order = single(); /* it makes something low */
+	memory_do(w.redis, "HSET", "inventory:{2}:stock", w.skus[2], "5 0 0 5 1 4", NULL);
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_EQUAL(strncmp(w.sent, "reserve0 part", 13), 0);
+	all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+	CU_ASSERT(has_published(2, "tandem.inventory.v1.StockLow"));
+	answered("R");
+	end();
+
+	order = single(); /* it is low already */
+	memory_do(w.redis, "HSET", "inventory:{2}:stock", w.skus[2], "5 0 0 5 1 6", NULL);
+	ask_for(order, STOCK_REQ_RESERVE, 1);
+	CU_ASSERT_STRING_EQUAL(w.sent, "reserve0");
+	CU_ASSERT_FALSE(has_published(2, "tandem.inventory.v1.StockLow"));
+	stored_is(2, "stock", "");
+	answered("R");
+	end();
+	in_one_redis = false;
+}
+
+/* A newer generation is there: the call does nothing, and all begins again with that. */
+static void at_once_with_an_older_generation(void)
+{
+	for (int i = 0; i < 2; i++) {
+		struct order *order;
+
+		in_one_redis = true;
+		order = single();
+		if (i == 0)
+			memory_do(w.redis, "SET", "inventory:{0}:generation", "7", NULL);
+		else
+			memory_do(w.redis, "HSET", "inventory:{2}:generations", "0", "7", NULL);
+		ask_for(order, STOCK_REQ_RESERVE, 1);
+		CU_ASSERT_EQUAL(strncmp(w.sent, "reserve0 ", 9), 0);
+		rt_loop_advance(w.loop, 20000);
+		all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+		counters_are(1, "3 2 0 5");
+		answered("R");
+		end();
+		in_one_redis = false;
+	}
+}
+
+/* An order that waited for long may have been dropped meanwhile. */
+static void at_once_unless_it_was_dropped(void)
+{
+	for (int i = 0; i < 2; i++) {
+		struct order *order;
+		char text[24];
+
+		in_one_redis = true;
+		order = single();
+		w.age_ms = 2 * INVENTORY_LATE_MS;
+		snprintf(text, sizeof(text), "%" PRId64, rt_loop_unix_ms(w.loop) - w.age_ms - i);
+		memory_do(w.redis, "SET", "inventory:{0}:dropped_until_split", text, NULL);
+		ask_for(order, STOCK_REQ_RESERVE, 1);
+		CU_ASSERT_STRING_EQUAL(w.sent, "reserve0");
+		if (i == 0)
+			all_is("", "", "");
+		else
+			all_is("RESERVED a=2@1 b=2@2", "RESERVED a=2", "RESERVED b=2");
+		CU_ASSERT(is_acknowledged());
+		end();
+		in_one_redis = false;
+	}
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
 		{ "a life", a_life },
+		{ "at once is as step by step", at_once_is_as_step_by_step },
+		{ "at once only what is simple", at_once_only_what_is_simple },
+		{ "at once with an older generation", at_once_with_an_older_generation },
+		{ "at once unless it was dropped", at_once_unless_it_was_dropped },
 		{ "a refusal releases the rest", a_refusal_releases_the_rest },
 		{ "an order in one partition is one call", an_order_in_one_partition_is_one_call },
 		{ "a release finds what was held", a_release_finds_what_was_held },

@@ -620,8 +620,10 @@ static void one(void)
 	CU_ASSERT_EQUAL(f.nodes[3].connections, 4); /* one for all, two of their own, the clock's */
 	CU_ASSERT_EQUAL(f.nodes[3].clocks, 1);
 	check_served(0);
-	for (int p = 0; p < PARTITIONS; p++)
+	for (int p = 0; p < PARTITIONS; p++) {
 		CU_ASSERT_EQUAL(rt_redis_epoch(f.shared[p].redis), 1);
+		CU_ASSERT_TRUE(f.shared[p].redis->together);
+	}
 
 	/* It goes: commands end after on_state, and those sent now are refused. */
 	send(4, &f.shared[1], "GET", 1);
@@ -695,6 +697,7 @@ static void cluster(void)
 	rt_loop_advance(f.loop, 60000);
 	CU_ASSERT(questions() >= 60000 / 6250 && questions() <= 3 + 60000 / 3750);
 	CU_ASSERT_EQUAL(f.shared[0].ups + f.shared[2].ups, 2);
+	CU_ASSERT_FALSE(f.shared[0].redis->together);
 	/* A slot moves without a command that would tell: the next question does. */
 	f.owner[3] = 4;
 	rt_loop_advance(f.loop, 7000);
