@@ -754,6 +754,16 @@ local function read_conclusions(own, args, n)
 	return at
 end
 
+-- Reads what conclusions of split orders need of the orders' partition. Returns an error if their generation is an older one.
+local function begin_conclusions(own, args, n)
+	local kept = call('MGET', own.generation, own.dropped_until_split)
+	local generation = kept[1] or '0'
+	drops.key, drops.text, drops.until_ms = own.dropped_until_split, kept[2] or '', tonumber(kept[2] or -1)
+	if args[IDS + n + 1] + 0 < tonumber(generation) then
+		return redis.error_reply('GENERATION ' .. generation)
+	end
+end
+
 -- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters>[<extras>] <now_ms> <time> <order id> × n
 --       <generation> <read and said> <asked> <lines> for each order whose record was not there, <order version> <lines> for each
 --       return of another  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
@@ -764,11 +774,9 @@ end
 -- Refused with the error GENERATION <current> if <generation> is an older one of this partition.
 local function conclude(keys, args)
 	local own, n = own_keys(keys[1]), request_count(args[1])
-	local kept = call('MGET', own.generation, own.dropped_until_split)
-	local generation = kept[1] or '0'
-	drops.key, drops.text, drops.until_ms = own.dropped_until_split, kept[2] or '', tonumber(kept[2] or -1)
-	if args[IDS + n + 1] + 0 < tonumber(generation) then
-		return redis.error_reply('GENERATION ' .. generation)
+	local refused = begin_conclusions(own, args, n)
+	if refused then
+		return refused
 	end
 	local at = read_conclusions(own, args, n)
 	read_needed_counters(own.stock, 0)
@@ -992,7 +1000,6 @@ end
 --   begun      of each request whether somebody else has begun with it, or may have: it is not served here
 --   counters   by SKU
 --   p, head    the partition of the orders, and ' <p> <now_ms> ', which follows a part's state
---   dropped_until   the value of the key dropped_until_split, or ''
 local together = { places = {}, list = {}, count = 0, lines = {}, begun = {}, counters = {}, known = {}, known_count = 0 }
 
 -- The lines 'sku=quantity@q …': `list`, flat { sku, quantity, … }; `at`, the partition of each; and `parts`, for each partition q
@@ -1139,7 +1146,7 @@ function together.decide(i, order_id, now_ms)
 		if not state then
 			return nil, 'the reservation is damaged'
 		end
-		return state .. state .. '?', record or together.dropped_until
+		return state .. state .. '?', record or drops.text
 	end
 	local reserved = shift(together.counters, lines.list, AVAILABLE, RESERVED)
 	if reserved == nil then
@@ -1181,14 +1188,12 @@ callbacks.reserve = function(keys, args)
 		return redis.error_reply('ERR the partitions of a cluster are not in one Redis')
 	end
 	local own, n = own_keys(keys[1]), request_count(args[1])
-	local kept = call('MGET', own.generation, own.dropped_until_split)
-	local generation = kept[1] or '0'
-	if args[IDS + n + 1] + 0 < tonumber(generation) then
-		return redis.error_reply('GENERATION ' .. generation)
+	local refused = begin_conclusions(own, args, n)
+	if refused then
+		return refused
 	end
 	together.p, together.generation = match(keys[1], '{(%d+)}'), args[IDS + n + 1]
-	together.head, together.dropped_until = ' ' .. together.p .. ' ' .. args[2] .. ' ', kept[2] or ''
-	drops.until_ms = tonumber(kept[2] or -1)
+	together.head = ' ' .. together.p .. ' ' .. args[2] .. ' '
 	local at = together.read(own, args, n)
 	read_needed_counters(own.stock, 0)
 	return serve(keys, args, own, n, at, together.decide, nil, together.write)
