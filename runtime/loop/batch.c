@@ -4,28 +4,19 @@
  * may start; a run that finishes defers the task again. So what arrives within one turn travels
  * together, and what arrives while a run is under way waits for its end or for company.
  *
- * With a gate the gate's task does that, for all batches that wait there, after the tasks of all others: what it
- * lets go, goes in one turn. */
-#include "loop.h"
+ * With a gate (gate.c) that does so, for all batches that wait there, after the tasks of all others. */
+#include "batch_internal.h"
 
 /* A run beside others' is worth so many times `gather`: the round that it would wait for is short. */
 #define AT_GATE 2
 
-struct rt_batch_gate {
-	struct rt_loop *loop;
-	struct rt_task task;
-	struct rt_list waiting; /* batches */
-	size_t in_flight;       /* runs */
-	bool open;              /* while the task lets a round go */
-	bool freed;             /* what is left, the task or the last run, frees it */
-};
 struct rt_batch {
 	struct rt_loop *loop;
 	struct rt_batch_options options;
 	struct rt_list waiting;
 	size_t waiting_count, in_flight;
 	struct rt_task flush;
-	struct rt_list at_gate;         /* gate->waiting */
+	struct batch_waiter at_gate;
 	struct rt_series *runs, *items; /* NULL: not counted */
 	bool freed;                     /* while the task was queued: the task frees */
 };
@@ -64,6 +55,7 @@ static size_t unit_size(const struct rt_batch *batch, size_t *ret_weight)
 static struct rt_batch_run *batch_take(struct rt_batch *batch)
 {
 	struct rt_batch_run *run = rt_alloc(batch->options.run_size);
+	struct rt_batch_gate *gate;
 	size_t weight = 0;
 
 	run->batch = batch;
@@ -81,9 +73,9 @@ static struct rt_batch_run *batch_take(struct rt_batch *batch)
 	}
 	batch->waiting_count -= run->count;
 	batch->in_flight++;
-	run->gate = gate_of(batch);
-	if (run->gate != NULL)
-		run->gate->in_flight++;
+	gate = gate_of(batch);
+	if (gate != NULL)
+		batch_gate_enter(gate, run);
 	if (batch->runs != NULL) {
 		rt_series_add(batch->runs, 1);
 		rt_series_add(batch->items, (double)run->count);
@@ -96,7 +88,7 @@ static bool batch_may_send(const struct rt_batch *batch)
 	const struct rt_batch_gate *gate = gate_of(batch);
 	size_t worth = RT_MAX(batch->options.gather, 1) * (gate != NULL ? AT_GATE : 1);
 
-	if (batch->in_flight == 0 && (gate == NULL || gate->open || gate->in_flight == 0))
+	if (batch->in_flight == 0 && (gate == NULL || batch_gate_open(gate)))
 		return batch->waiting_count > 0;
 	return batch->in_flight < batch->options.in_flight_max && batch->waiting_count >= worth;
 }
@@ -108,99 +100,47 @@ static void batch_send(struct rt_batch *batch)
 		batch->options.send(batch_take(batch), batch->options.user_data);
 }
 
-static void batch_flush(struct rt_task *task)
-{
-	struct rt_batch *batch = RT_CONTAINER_OF(task, struct rt_batch, flush);
-
-	if (batch->freed) {
-		free(batch);
-		return;
-	}
-	batch_send(batch);
-}
-
 /* Sends at the end of the turn what may be sent. */
 static void batch_go_on(struct rt_batch *batch)
 {
 	struct rt_batch_gate *gate = gate_of(batch);
 
-	if (gate == NULL) {
+	if (gate != NULL)
+		batch_gate_wait(gate, &batch->at_gate);
+	else
 		rt_loop_defer(batch->loop, &batch->flush);
-		return;
-	}
-	if (rt_list_empty(&batch->at_gate))
-		rt_list_push(&gate->waiting, &batch->at_gate);
-	rt_loop_defer_last(gate->loop, &gate->task);
 }
 
-static void gate_end(struct rt_batch_gate *gate)
+static void batch_flush(struct rt_task *task)
 {
-	if (gate->in_flight == 0 && !gate->task.queued)
-		free(gate);
-}
+	struct rt_batch *batch = RT_CONTAINER_OF(task, struct rt_batch, flush);
 
-static void gate_round(struct rt_task *task)
-{
-	struct rt_batch_gate *gate = RT_CONTAINER_OF(task, struct rt_batch_gate, task);
-	struct rt_list now, *link;
-
-	if (gate->freed) {
-		gate_end(gate);
-		return;
-	}
-	gate->open = gate->in_flight == 0;
-	rt_list_init(&now);
-	rt_list_move(&now, &gate->waiting);
-	while ((link = rt_list_pop(&now)) != NULL) {
-		struct rt_batch *batch = RT_CONTAINER_OF(link, struct rt_batch, at_gate);
-
-		if (gate_of(batch) != gate) {
-			batch_go_on(batch);
-			continue;
-		}
+	if (batch->freed)
+		free(batch);
+	else if (gate_of(batch) != NULL)
+		batch_go_on(
+			batch); /* meanwhile it has one, or another one than that which was freed */
+	else
 		batch_send(batch);
-		if (batch->waiting_count > 0 && rt_list_empty(&batch->at_gate))
-			rt_list_push(&gate->waiting, &batch->at_gate);
+}
+
+static bool batch_pass(struct batch_waiter *waiter, struct rt_batch_gate *gate)
+{
+	struct rt_batch *batch = RT_CONTAINER_OF(waiter, struct rt_batch, at_gate);
+
+	if (gate_of(batch) != gate) {
+		batch_go_on(batch);
+		return false;
 	}
-	gate->open = false;
+	batch_send(batch);
+	return batch->waiting_count > 0;
 }
 
-void rt_batch_gate_new(struct rt_loop *loop, struct rt_batch_gate **ret)
+static void batch_free_of_gate(struct batch_waiter *waiter)
 {
-	struct rt_batch_gate *gate = rt_alloc(sizeof(*gate));
+	struct rt_batch *batch = RT_CONTAINER_OF(waiter, struct rt_batch, at_gate);
 
-	gate->loop = loop;
-	gate->task.run = gate_round;
-	rt_list_init(&gate->waiting);
-	*ret = gate;
-}
-
-void rt_batch_gate_free(struct rt_batch_gate *gate)
-{
-	struct rt_list *link;
-
-	if (gate == NULL)
-		return;
-	while ((link = rt_list_pop(&gate->waiting)) != NULL) {
-		struct rt_batch *batch = RT_CONTAINER_OF(link, struct rt_batch, at_gate);
-
-		rt_loop_defer(batch->loop, &batch->flush);
-	}
-	gate->freed = true;
-	gate_end(gate);
-}
-
-void rt_batch_leave(struct rt_batch_run *run)
-{
-	struct rt_batch_gate *gate = RT_TAKE(run->gate);
-
-	if (gate == NULL)
-		return;
-	gate->in_flight--;
-	if (gate->freed)
-		gate_end(gate);
-	else if (gate->in_flight == 0 && !rt_list_empty(&gate->waiting))
-		rt_loop_defer_last(gate->loop, &gate->task);
+	rt_loop_defer(batch->loop, &batch->flush);
 }
 
 void rt_batch_metrics(struct rt_metrics *metrics, const char *step, struct rt_series **ret_batches,
@@ -232,7 +172,9 @@ int rt_batch_new(struct rt_loop *loop, const struct rt_batch_options *options,
 	batch->options = *options;
 	batch->flush.run = batch_flush;
 	rt_list_init(&batch->waiting);
-	rt_list_init(&batch->at_gate);
+	rt_list_init(&batch->at_gate.link);
+	batch->at_gate.pass = batch_pass;
+	batch->at_gate.free_of = batch_free_of_gate;
 	rt_batch_metrics(options->metrics, options->step, &batch->runs, &batch->items);
 	*ret = batch;
 	return RT_OK;
@@ -242,7 +184,7 @@ void rt_batch_free(struct rt_batch *batch)
 {
 	if (batch == NULL)
 		return;
-	rt_list_remove(&batch->at_gate);
+	rt_list_remove(&batch->at_gate.link);
 	if (batch->flush.queued)
 		batch->freed = true;
 	else

@@ -120,7 +120,7 @@ int64_t rt_clock_wall_ahead_ms(int64_t offset_us);
 /* Past this a wall clock is reported: log, tandem_clock_offset_seconds, CLIENT LIST, doctor. */
 #define RT_CLOCK_WRONG_MS 2000
 
-/* ---- group commit (batch.c) ----
+/* ---- group commit (batch.c, gate.c) ----
  *
  * Gathers items that wait and sends them together, without holding a lone one back.
  *
@@ -133,7 +133,9 @@ int64_t rt_clock_wall_ahead_ms(int64_t offset_us);
  *   rt_batch_add → (end of turn) send(run) → … → rt_batch_finish(run) → next run
  *
  * Several batches whose runs go the same way share a *gate*: while runs of any of them are under way, those that
- * are worth less than twice `gather` wait, all together. So many batches do not become many small runs.
+ * are worth less than twice `gather` wait, all together. So many batches do not become many small runs. Gates whose runs
+ * go to different servers share *rounds*: while much is under way, they wait for each other as well, though not long
+ * for one that is late (gate.c).
  */
 
 struct rt_batch; /* opaque */
@@ -144,8 +146,15 @@ struct rt_batch_item {
 	const void *unit;
 	size_t weight; /* for example its bytes */
 };
+struct rt_batch_rounds; /* opaque */
+/* Gates wait for each other while `worth` items are under way through them, and for one that is late at most as long again as
+ * for those before it, or `late_ms`. */
+void rt_batch_rounds_new(struct rt_loop *loop, size_t worth, int64_t late_ms,
+			 struct rt_batch_rounds **ret);
+/* After its gates. The loop may still hold it for the rest of the turn. Takes NULL. */
+void rt_batch_rounds_free(struct rt_batch_rounds *rounds);
 struct rt_batch_gate; /* opaque */
-void rt_batch_gate_new(struct rt_loop *loop, struct rt_batch_gate **ret);
+void rt_batch_gate_new(struct rt_batch_rounds *rounds, struct rt_batch_gate **ret);
 /* Batches that wait go on without it, or at the gate that they have then; runs may leave it later. Takes NULL. */
 void rt_batch_gate_free(struct rt_batch_gate *gate);
 
@@ -153,6 +162,7 @@ void rt_batch_gate_free(struct rt_batch_gate *gate);
 struct rt_batch_run {
 	struct rt_batch *batch;
 	struct rt_batch_gate *gate; /* through which it went, until it has left */
+	size_t gate_items;          /* as many as it had then */
 	struct rt_list items;       /* of struct rt_batch_item, in the order added */
 	size_t count;
 };

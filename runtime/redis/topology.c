@@ -23,6 +23,11 @@
 #define RETRY_MAX_MS 500
 #define ANSWER_MS    250 /* for connecting and answering, and twice the pause before */
 
+/* The calls to all masters go in rounds when so many orders are under way, half of what does not wait at one master;
+ * a master of a machine that has other work may take so long for its part. */
+#define ROUND_WORTH   64
+#define ROUND_LATE_MS 50
+
 /* What the addresses in the URL are asked. One Redis is never asked: it is the master. */
 static const struct redis_question *const first_questions[] = {
 	[RT_TOPOLOGY_ONE] = &redis_question_role,
@@ -77,6 +82,7 @@ struct rt_topology {
 	char problem[320];           /* "": none since it was logged that all is well */
 	struct rt_timer ask, settle; /* ask: when to, or when to give the answer up */
 	struct rt_list views, links;
+	struct rt_batch_rounds *rounds; /* of all links' gates */
 	struct rt_redis *clock; /* a view of partition 0, which the loop follows; NULL: none */
 };
 
@@ -197,7 +203,7 @@ static struct link *link_new(struct rt_topology *topology, const struct rt_redis
 		redis_sentinel_login(&options);
 	rt_list_push(&topology->links, &link->list);
 	if (!link->own && topology->partition_count > 1)
-		rt_batch_gate_new(topology->loop, &link->gate);
+		rt_batch_gate_new(topology->rounds, &link->gate);
 	if (rt_redis_new(topology->loop, &options, &link->redis) != RT_OK)
 		abort(); /* there is an address */
 	return link;
@@ -560,6 +566,7 @@ int rt_topology_new(struct rt_loop *loop, const struct rt_redis_url *url,
 	redis_options_copy(&topology->options, options, &topology->texts);
 	rt_list_init(&topology->views);
 	rt_list_init(&topology->links);
+	rt_batch_rounds_new(loop, ROUND_WORTH, ROUND_LATE_MS, &topology->rounds);
 	if (options->follow_clock)
 		follow_clock(topology);
 	topology->options.metrics = NULL;
@@ -585,6 +592,7 @@ void rt_topology_free(struct rt_topology *topology)
 	topology->asked = NULL;
 	while ((at = rt_list_pop(&topology->links)) != NULL)
 		link_free(RT_CONTAINER_OF(at, struct link, list));
+	rt_batch_rounds_free(topology->rounds);
 	rt_timer_stop(topology->loop, &topology->ask);
 	rt_timer_stop(topology->loop, &topology->settle);
 	rt_arena_done(&topology->texts);

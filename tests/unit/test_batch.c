@@ -254,12 +254,15 @@ static void bad_options(void)
 
 #define LANES      3
 #define LANE_ITEMS 8
+#define WORTH      4
+#define LATE_MS    10
 
 /* Batches that share a gate. Of lane 'a' the items are sent as a, b, …; of the second as i, j, … */
 struct lanes {
 	struct fixture fixture[LANES];
 	struct rt_loop *loop;
-	struct rt_batch_gate *gate, *at[LANES];
+	struct rt_batch_rounds *rounds;
+	struct rt_batch_gate *gate, *own[LANES], *at[LANES];
 	char sent[256]; /* of all, in order */
 };
 
@@ -285,7 +288,8 @@ static void lanes_setup(void)
 {
 	lanes = rt_alloc(sizeof(*lanes));
 	CU_ASSERT_FATAL(rt_loop_new_manual(0, 1, &lanes->loop) == RT_OK);
-	rt_batch_gate_new(lanes->loop, &lanes->gate);
+	rt_batch_rounds_new(lanes->loop, WORTH, LATE_MS, &lanes->rounds);
+	rt_batch_gate_new(lanes->rounds, &lanes->gate);
 	for (size_t i = 0; i < LANES; i++) {
 		struct fixture *fixture = &lanes->fixture[i];
 		const struct rt_batch_options options = { .count_max = 4,
@@ -316,6 +320,9 @@ static void lanes_teardown(void)
 		rt_batch_free(fixture->batch);
 	}
 	rt_batch_gate_free(lanes->gate);
+	for (size_t i = 0; i < LANES; i++)
+		rt_batch_gate_free(lanes->own[i]);
+	rt_batch_rounds_free(lanes->rounds);
 	rt_loop_run_due(lanes->loop);
 	rt_loop_free(lanes->loop);
 	free(lanes);
@@ -332,12 +339,23 @@ static void finish_first(struct fixture *fixture)
 	play(fixture, "!");
 }
 
-/* As play, with the items of all lanes: '1', '2', '3' finish the oldest run of a lane. */
+/* Gives each lane a gate of its own. */
+static void lanes_part(void)
+{
+	for (size_t i = 0; i < LANES; i++) {
+		rt_batch_gate_new(lanes->rounds, &lanes->own[i]);
+		lanes->at[i] = lanes->own[i];
+	}
+}
+
+/* As play, with the items of all lanes: '1', '2', '3' finish the oldest run of a lane; '+' is half of LATE_MS. */
 static void lanes_play(const char *script)
 {
 	for (; *script != '\0'; script++) {
 		if (*script == '.') {
 			rt_loop_run_due(lanes->loop);
+		} else if (*script == '+') {
+			rt_loop_advance(lanes->loop, LATE_MS / 2);
 		} else if (*script >= '1' && *script <= '3') {
 			finish_first(&lanes->fixture[*script - '1']);
 		} else {
@@ -374,6 +392,56 @@ static void gates(void)
 	}
 }
 
+static void rounds(void)
+{
+	static const struct {
+		const char *name, *script, *sent;
+	} rows[] = {
+		{ "while little is under way gates do not wait for each other", "aij.1b.",
+		  "a|ij|b|" },
+		{ "while much is, one that was answered waits", "abij.1c.", "ab|ij|" },
+		{ "and all go together", "abij.1c.k.2.", "ab|ij|c|k|" },
+		{ "the next round begins anew", "abij.12.cdkl.2m.", "ab|ij|cd|kl|" },
+		{ "one through which nothing has gone does not wait", "abij.q.", "ab|ij|q|" },
+		{ "and is waited for", "abij.q.12c.", "ab|ij|q|" },
+		{ "as long as it is under way", "abij.q.12c.3.", "ab|ij|q|c|" },
+		{ "a large run does not wait", "abij.1cdef.", "ab|ij|cdef|" },
+		{ "nor is it waited for", "abij.1cdef.k.2.", "ab|ij|cdef|k|" },
+		{ "one may take a while", "abij.1c.+", "ab|ij|" },
+		{ "but is not waited for when it is late", "abij.1c.++", "ab|ij|c|" },
+		{ "it may take as long again as others took", "abij.+++1c.++", "ab|ij|" },
+		{ "and not longer", "abij.+++1c.+++", "ab|ij|c|" },
+		{ "as the last of the others took", "abijqr.1c.+2.+.", "ab|ij|qr|" },
+		{ "a late one is waited for no more", "abij.1cd.++qr.2k.13e.", "ab|ij|cd|qr|k|e|" },
+		{ "until it was in time", "abij.1cd.++qr.2k.2l.13e.", "ab|ij|cd|qr|k|l|" },
+		{ "what is under way at a late one begins no round", "abijkl.1c.++q.1d.",
+		  "ab|ijkl|c|q|d|" },
+		{ "nor does what was under way", "abij.12c.q.1d.", "ab|ij|c|q|d|" },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		lanes_setup();
+		lanes_part();
+		lanes_play(rows[i].script);
+		TEST_ROW(strcmp(lanes->sent, rows[i].sent) == 0, rows[i].name);
+		lanes_teardown();
+	}
+}
+
+/* Others do not wait for a gate that was freed, though its runs end later. */
+static void awaited_gate_freed(void)
+{
+	lanes_setup();
+	lanes_part();
+	lanes_play("abij.1c.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "ab|ij|");
+	rt_batch_gate_free(RT_TAKE(lanes->own[1]));
+	lanes->at[1] = NULL;
+	lanes_play(".2k.");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "ab|ij|c|k|");
+	lanes_teardown();
+}
+
 /* A run that has left makes room, while it is not finished. */
 static void leaving(void)
 {
@@ -394,18 +462,18 @@ static void other_gates(void)
 	struct rt_batch_gate *other;
 
 	lanes_setup();
-	rt_batch_gate_new(lanes->loop, &other);
+	rt_batch_gate_new(lanes->rounds, &other);
 	lanes_play("a.jr.");
 	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|");
 	lanes->at[1] = other;
 	lanes->at[2] = NULL;
 	lanes_play("1.");
-	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|r|j|");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|j|r|");
 	lanes_play("3b.k.s."); /* k waits: of its batch a run is under way */
-	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|r|j|b|s|");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|j|r|b|s|");
 	lanes->at[0] = lanes->at[1] = NULL;
 	lanes_play("12c.");
-	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|r|j|b|s|k|c|");
+	CU_ASSERT_STRING_EQUAL(lanes->sent, "a|j|r|b|s|k|c|");
 	rt_batch_gate_free(other);
 	lanes_teardown();
 }
@@ -415,7 +483,7 @@ static void gate_freed(void)
 	struct rt_batch_gate *other;
 
 	lanes_setup();
-	rt_batch_gate_new(lanes->loop, &other);
+	rt_batch_gate_new(lanes->rounds, &other);
 	lanes_play("a.j."); /* j waits for a, which leaves later */
 	rt_batch_gate_free(lanes->gate);
 	lanes->gate = NULL;
@@ -429,11 +497,17 @@ static void gate_freed(void)
 }
 
 static const struct test tests[] = {
-	{ "items are gathered", gathering },        { "units and weights", units_and_weights },
-	{ "waiting items are bounded", bound },     { "batches and items are counted", counted },
-	{ "bad options are refused", bad_options }, { "small runs wait at a gate", gates },
-	{ "a run leaves its gate", leaving },       { "a batch changes gates", other_gates },
+	{ "items are gathered", gathering },
+	{ "units and weights", units_and_weights },
+	{ "waiting items are bounded", bound },
+	{ "batches and items are counted", counted },
+	{ "bad options are refused", bad_options },
+	{ "small runs wait at a gate", gates },
+	{ "a run leaves its gate", leaving },
+	{ "a batch changes gates", other_gates },
 	{ "a gate is freed", gate_freed },
+	{ "gates go in rounds", rounds },
+	{ "nobody waits for a freed gate", awaited_gate_freed },
 };
 
 TESTS_MAIN("batch", tests)
