@@ -625,8 +625,8 @@ function drops.note(own, args, n, c, r)
 end
 
 -- Decides n requests, which have been read, and writes what follows. `at` is the position of the extras; `split`: all
--- orders are; `write_parts`, if given, writes what belongs to it in other partitions.
-local function serve(keys, args, own, n, at, decide, split, write_parts)
+-- orders are.
+local function serve(keys, args, own, n, at, decide, split)
 	local events, acks, extras = begin_batch(), at, nil
 	if #args[1] > n then
 		acks = at + 4 * tonumber(sub(args[1], n + 1))
@@ -643,9 +643,6 @@ local function serve(keys, args, own, n, at, decide, split, write_parts)
 		open_stream(keys[1]):publish(args[2], args[3], events, m)
 	end
 	write_pairs(own.stock, counter_pairs, moved)
-	if write_parts then
-		write_parts()
-	end
 	write_pairs(own.r, changed, c)
 	if r > 0 then
 		call('HDEL', own.r, unpack(drops.removed, 1, r))
@@ -754,16 +751,6 @@ local function read_conclusions(own, args, n)
 	return at
 end
 
--- Reads what conclusions of split orders need of the orders' partition. Returns an error if their generation is an older one.
-local function begin_conclusions(own, args, n)
-	local kept = call('MGET', own.generation, own.dropped_until_split)
-	local generation = kept[1] or '0'
-	drops.key, drops.text, drops.until_ms = own.dropped_until_split, kept[2] or '', tonumber(kept[2] or -1)
-	if args[IDS + n + 1] + 0 < tonumber(generation) then
-		return redis.error_reply('GENERATION ' .. generation)
-	end
-end
-
 -- FCALL inventory_conclude 1|2 <own events> [<order events>] <letters>[<extras>] <now_ms> <time> <order id> × n
 --       <generation> <read and said> <asked> <lines> for each order whose record was not there, <order version> <lines> for each
 --       return of another  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
@@ -774,9 +761,11 @@ end
 -- Refused with the error GENERATION <current> if <generation> is an older one of this partition.
 local function conclude(keys, args)
 	local own, n = own_keys(keys[1]), request_count(args[1])
-	local refused = begin_conclusions(own, args, n)
-	if refused then
-		return refused
+	local kept = call('MGET', own.generation, own.dropped_until_split)
+	local generation = kept[1] or '0'
+	drops.key, drops.text, drops.until_ms = own.dropped_until_split, kept[2] or '', tonumber(kept[2] or -1)
+	if args[IDS + n + 1] + 0 < tonumber(generation) then
+		return redis.error_reply('GENERATION ' .. generation)
 	end
 	local at = read_conclusions(own, args, n)
 	read_needed_counters(own.stock, 0)
@@ -989,18 +978,23 @@ end
 
 -- ---- split orders, in one step ----
 
--- Without a cluster all partitions are in one Redis, and the steps of a new split order can be made in one call: its parts are held,
--- and its record is concluded, as by `part` and `conclude` one behind the other. What is not so simple is left to these.
+-- Without a cluster all partitions are in one Redis, and the steps of new split orders can be made in one call: their parts are held,
+-- and their records are concluded, as by `part` and `conclude` one behind the other. What is not so simple is left to these.
+-- One call is for orders of several partitions, so that each partition where they have stock is read and written once.
 --
 -- Of the current call, tables that the next one uses again:
---   places     by the number of a partition that holds stock: own (its keys); orders, the ids that have a part there, at, their
---              places among the requests, and n of them; skus and sku_count; parts, pairs for HSET, and part_count
+--   groups     by the number of a partition: its orders, from `first` to `last` of the call; own (its keys), p (the number), generation,
+--              dropped (the value of dropped_until_split, or ''); events, `m` of them; pairs for HSET, c of them
+--   places     by the number of a partition: stock of these orders. own; orders, n ids that have a part there, and at, their
+--              numbers in the call; skus and sku_count; parts, pairs for HSET, and part_count; newer, generations to note
 --   list       the places that this call concerns, count of them
---   lines      of each request, as lines_of has them
---   begun      of each request whether somebody else has begun with it, or may have: it is not served here
+--   lines      of each order, as lines_of has them
+--   heads      of each, ' <p> <now_ms> ', which follows a part's state
+--   begun      of each, whether somebody else has begun with it, or may have: it is not served here
+--   dropped    of each, its group's
 --   counters   by SKU
---   p, head    the partition of the orders, and ' <p> <now_ms> ', which follows a part's state
-local together = { places = {}, list = {}, count = 0, lines = {}, begun = {}, counters = {}, known = {}, known_count = 0 }
+local together = { groups = {}, places = {}, list = {}, count = 0, lines = {}, heads = {}, begun = {}, dropped = {},
+	counters = {}, known = {}, known_count = 0 }
 
 -- The lines 'sku=quantity@q …': `list`, flat { sku, quantity, … }; `at`, the partition of each; and `parts`, for each partition q
 -- its text and its skus. Cached, since many orders have the same lines.
@@ -1028,74 +1022,103 @@ end
 function together.open(q)
 	local place = together.places[q]
 	if not place then
-		place = { own = own_keys('inventory:{' .. q .. '}:events'), orders = {}, at = {}, skus = {}, parts = {}, q = q }
+		place = { own = own_keys('inventory:{' .. q .. '}:events'), orders = {}, at = {}, skus = {}, parts = {} }
 		together.places[q] = place
 	end
-	place.open, place.n, place.sku_count, place.part_count = true, 0, 0, 0
+	place.open, place.n, place.sku_count, place.part_count, place.newer = true, 0, 0, 0, nil
 	together.count = together.count + 1
 	together.list[together.count] = place
 	return place
 end
 
--- What the call before has left.
+-- Forgets what the call before has left.
 function together.begin()
-	local counters = together.counters
 	for k = 1, together.count do
 		local place = together.list[k]
 		place.open = false
 		for j = 1, place.sku_count do
-			counters[place.skus[j]] = nil
+			together.counters[place.skus[j]] = nil
 		end
 	end
 	together.count = 0
+	records, latest = {}, {}
 end
 
--- Reads n requests from the arguments and, from Redis, their records and what their parts need. Returns the position of the extras.
-function together.read(own, args, n)
-	local lines, begun, counters, places = together.lines, together.begun, together.counters, together.places
-	local first, known = IDS + n + 1, together.known
-	together.begin()
-	records = call('HMGET', own.r, unpack(args, IDS + 1, IDS + n))
-	for i = 1, n do
-		local of_order = known[args[first + i]] or together.lines_of(args[first + i])
-		local parts = of_order.parts
-		requests[i], lines[i], begun[i] = byte(args[1], i), of_order, nil
-		for j = 1, #parts do
-			local part = parts[j]
-			local place, skus = places[part.q], part.skus
-			if not place or not place.open then
-				place = together.open(part.q)
-			end
-			local m = place.n + 1
-			place.n, place.orders[m], place.at[m] = m, args[IDS + i], i
-			for k = 1, #skus do
-				local sku = skus[k]
-				if counters[sku] == nil then
-					m = place.sku_count + 1
-					place.sku_count, place.skus[m], counters[sku] = m, sku, false
-				end
+-- Adds order i, which has these lines, to the places where its stock is.
+function together.add(i, order_id, of_order)
+	local counters, places, parts = together.counters, together.places, of_order.parts
+	for j = 1, #parts do
+		local part = parts[j]
+		local place, skus = places[part.q], part.skus
+		if not place or not place.open then
+			place = together.open(part.q)
+		end
+		local m = place.n + 1
+		place.n, place.orders[m], place.at[m] = m, order_id, i
+		for k = 1, #skus do
+			local sku = skus[k]
+			if counters[sku] == nil then
+				m = place.sku_count + 1
+				place.sku_count, place.skus[m], counters[sku] = m, sku, false
 			end
 		end
 	end
-	for k = 1, together.count do
-		together.read_place(together.list[k], args[first])
+end
+
+-- Reads the group of a partition's orders, and their records. None is served if its generation is an older one, or
+-- their events cannot be published.
+function together.read_group(stream, first, last, generation, args, ids, now_ms)
+	local p = match(stream, '{(%d+)}')
+	local group, begun, dropped, heads = together.groups[p], together.begun, together.dropped, together.heads
+	if not group then
+		group = { p = p, own = own_keys(stream), events = { types = {}, names = {} }, pairs = {} }
+		together.groups[p] = group
 	end
-	return first + n + 1
+	local kept = call('MGET', group.own.generation, group.own.dropped_until_split)
+	local values = call('HMGET', group.own.r, unpack(args, ids + first, ids + last))
+	local older, head = generation + 0 < tonumber(kept[1] or 0), ' ' .. p .. ' ' .. now_ms .. ' '
+	group.first, group.last, group.generation, group.m, group.c = first, last, generation, 0, 0
+	group.events.detailed, group.stream = false, open_stream(stream)
+	for i = first, last do
+		records[i], begun[i], dropped[i], heads[i] = values[i - first + 1], older, kept[2] or '', head
+	end
+	return group
 end
 
 -- Reads from Redis what the call needs of a partition: parts that are there already are of somebody who has begun, or has gone on
 -- with a newer generation.
-function together.read_place(place, generation)
+function together.read_place(place, groups, partitions)
 	local begun, at = together.begun, place.at
-	local known = tonumber(call('HGET', place.own.generations, together.p) or 0)
+	local generations = call('HMGET', place.own.generations, unpack(partitions))
 	local parts = call('HMGET', place.own.parts, unpack(place.orders, 1, place.n))
-	place.newer = generation + 0 > known
 	for k = 1, place.n do
-		if parts[k] or generation + 0 < known then
+		if parts[k] then
 			begun[at[k]] = true
 		end
 	end
+	for g = 1, #groups do
+		local known, group = tonumber(generations[g] or 0), groups[g]
+		if group.generation + 0 ~= known then
+			together.note_generation(place, group, known)
+		end
+	end
 	read_counters(place.own.stock, place.skus, place.sku_count, together.counters)
+end
+
+-- A generation that is newer than the one which is known at the place is noted there, for an older one nothing is served.
+function together.note_generation(place, group, known)
+	local newer = place.newer or {}
+	for k = 1, place.n do
+		local i = place.at[k]
+		if i >= group.first and i <= group.last then
+			if group.generation + 0 < known then
+				together.begun[i] = true
+			elseif newer[#newer - 1] ~= group.p then
+				newer[#newer + 1], newer[#newer + 2] = group.p, group.generation
+			end
+		end
+	end
+	place.newer = newer
 end
 
 -- Whether so much less would make something low: its event is in another stream, or of another version.
@@ -1118,85 +1141,147 @@ end
 
 -- Notes the parts of an order that is refused: those that are short, and the others, as if they had been held and released.
 -- Returns the lines of its record.
-function together.refuse(order_id, lines)
+function together.refuse(order_id, lines, head)
 	local texts, parts, short = {}, {}, {}
 	for j, q in ipairs(lines.at) do
 		local sku, quantity = lines.list[2 * j - 1], lines.list[2 * j]
 		local counter, text = together.counters[sku], format('%s=%d', sku, quantity)
 		if not counter or counter[AVAILABLE] < quantity then
 			text, short[q] = text .. (counter and format('/%d', counter[AVAILABLE]) or '/00'), true
-			parts[q] = parts[q] and parts[q] .. ' ' .. text or text
-		else
-			parts[q] = parts[q] and parts[q] .. ' ' .. text or text
 		end
-		texts[j] = text .. '@' .. q
+		texts[j], parts[q] = text .. '@' .. q, parts[q] and parts[q] .. ' ' .. text or text
 	end
 	for _, part in ipairs(lines.parts) do
-		together.add_part(part.q, order_id, (short[part.q] and 'UNAVAILABLE' or 'RELEASED') .. together.head .. parts[part.q])
+		local q = part.q
+		together.add_part(q, order_id, (short[q] and 'UNAVAILABLE' or 'RELEASED') .. head .. parts[q])
 	end
 	return concat(texts, ' ')
 end
 
--- Decides request i as decide above, with the parts of the order.
-function together.decide(i, order_id, now_ms)
-	local lines, asked = together.lines[i], drops.asked[i]
-	if records[i] or together.begun[i] or latest and latest[order_id] or together.is_low(lines.list) or
-			asked and asked ~= '' and asked + 0 <= drops.until_ms then
+-- Decides order i as decide above, with its parts. `asked`, if it is late: when it asked.
+function together.decide(i, order_id, now_ms, asked)
+	local lines, head = together.lines[i], together.heads[i]
+	if records[i] or latest[order_id] or together.begun[i] or together.is_low(lines.list) or
+			asked and asked ~= '' and asked + 0 <= tonumber(together.dropped[i]) then
 		local state, _, _, record = stored(i, order_id)
 		if not state then
 			return nil, 'the reservation is damaged'
 		end
-		return state .. state .. '?', record or drops.text
+		return state .. state .. '?', record or together.dropped[i]
 	end
 	local reserved = shift(together.counters, lines.list, AVAILABLE, RESERVED)
 	if reserved == nil then
 		return nil, 'the counters of stock are damaged, or less is reserved or sold than the reservation says'
 	elseif not reserved then
-		return follow(i, REFUSED, 'N', '0', together.refuse(order_id, lines), now_ms)
+		return follow(i, REFUSED, 'N', '0', together.refuse(order_id, lines, head), now_ms)
 	end
 	for j = 1, #lines.parts do
 		local part = lines.parts[j]
-		together.add_part(part.q, order_id, 'RESERVED' .. together.head .. part.text)
+		together.add_part(part.q, order_id, 'RESERVED' .. head .. part.text)
 	end
 	return follow(i, RULES.N[RESERVE], 'N', '0', lines.text, now_ms)
 end
 
-function together.write()
-	for k = 1, together.count do
-		local place = together.list[k]
-		local _, moved = changed_counters(place.skus, place.sku_count, together.counters, nil, 0)
-		write_pairs(place.own.stock, counter_pairs, moved)
-		if place.part_count > 0 then
-			write_pairs(place.own.parts, place.parts, place.part_count)
-			if place.newer then
-				call('HSET', place.own.generations, together.p, together.generation)
+-- Decides the orders of a group. Returns the letters of their ends. What follows for those that are not served is added to `rest`.
+function together.decide_group(group, args, ids, extras, rest)
+	local events, made, ends, now_ms = group.events, group.pairs, '', args[1]
+	for i = group.first, group.last do
+		local order_id, extra = args[ids + i], extras and extras[i]
+		answered[i] = nil
+		local done, why, record = together.decide(i, order_id, now_ms, extra and args[extra + 2])
+		ends = ends .. (done or '!!!')
+		if why then
+			rest[#rest + 1] = done and why or order_id .. ': ' .. why
+		else
+			local m = group.m + 1
+			group.m, events.types[m], events.names[m] = m, answered[i], order_id .. '/' .. versions[i]
+			if extra or contents[i] then
+				add_details(events, m, contents[i], nil, extra and args[extra + 1])
 			end
+			made[2 * m - 1], made[2 * m], latest[order_id] = order_id, record, record
 		end
+	end
+	return ends
+end
+
+function together.write_place(place)
+	local _, moved = changed_counters(place.skus, place.sku_count, together.counters, nil, 0)
+	write_pairs(place.own.stock, counter_pairs, moved)
+	write_pairs(place.own.parts, place.parts, place.part_count)
+	if place.newer and place.part_count > 0 then
+		write_pairs(place.own.generations, place.newer, #place.newer)
 	end
 end
 
--- FCALL inventory_reserve 1|2 <own events> [<order events>] <letters>[<extras>] <now_ms> <time> <order id> × n
---       <generation> <lines> × n  { <position> <attempt> <trace> <asked> } × extras  <stream id> …
+-- Acknowledges what the arguments say behind position `at`, <count> <stream id> … for each group.
+function together.acknowledge(keys, args, at)
+	for g = 1, #keys, 2 do
+		local ids, n = {}, tonumber(args[at])
+		for k = 1, n do
+			ids[k] = args[at + k]
+		end
+		if n > 0 then
+			acknowledge({ keys[g], keys[g + 1] }, GROUP, ids, 1)
+		end
+		at = at + n + 1
+	end
+end
+
+-- FCALL inventory_reserve 2×g { <own events> <order events> } × g <now_ms> <time> { <n> <generation> } × g
+--       <order id> × all  <lines> × all  <extras> { <position> <trace> <asked> } × extras  { <count> <stream id> × count } × g
 --
--- Reserves n new split orders, whose lines are 'sku=quantity@q …': parts, record, answer and acknowledgement in one step. Not for a
--- cluster. An order with a record or a part, or that may have been dropped, or whose reservation makes something low, is not
--- served: then its request goes step by step. Answers and errors are those of inventory_conclude.
+-- Reserves new split orders of g partitions, n in each, whose lines are 'sku=quantity@q …': parts, records, answers and acknowledgements in
+-- one step. Not for a cluster. An order with a record or a part, or of an older generation, or that may have been dropped, or
+-- whose reservation makes something low, is not served: then its request goes step by step. Answers as inventory_request; if one is not
+-- served nothing is acknowledged.
 --
--- Nothing is noted for reconciliations: parts and record cannot lose each other.
+-- Nothing is noted for reconciliations: parts and records cannot lose each other.
 callbacks.reserve = function(keys, args)
 	if clustered then
 		return redis.error_reply('ERR the partitions of a cluster are not in one Redis')
 	end
-	local own, n = own_keys(keys[1]), request_count(args[1])
-	local refused = begin_conclusions(own, args, n)
-	if refused then
-		return refused
+	local now_ms, n, groups, partitions, extras, rest, ends = args[1], 0, {}, {}, nil, {}, {}
+	local ids = 2 + #keys -- the id of order i is args[ids + i]
+	together.begin()
+	for g = 1, #keys / 2 do
+		local count = tonumber(args[2 * g + 1])
+		groups[g] = together.read_group(keys[2 * g - 1], n + 1, n + count, args[2 * g + 2], args, ids, now_ms)
+		partitions[g], n = groups[g].p, n + count
 	end
-	together.p, together.generation = match(keys[1], '{(%d+)}'), args[IDS + n + 1]
-	together.head = ' ' .. together.p .. ' ' .. args[2] .. ' '
-	local at = together.read(own, args, n)
-	read_needed_counters(own.stock, 0)
-	return serve(keys, args, own, n, at, together.decide, nil, together.write)
+	for i = 1, n do
+		local text = args[ids + n + i]
+		together.lines[i] = together.known[text] or together.lines_of(text)
+		together.add(i, args[ids + i], together.lines[i])
+	end
+	for k = 1, together.count do
+		together.read_place(together.list[k], groups, partitions)
+	end
+	local at = ids + 2 * n + 1
+	local acks = at + 1 + 3 * tonumber(args[at])
+	for extra = at + 1, acks - 1, 3 do
+		extras = extras or {}
+		extras[tonumber(args[extra])] = extra
+	end
+	for g = 1, #groups do
+		ends[g] = together.decide_group(groups[g], args, ids, extras, rest)
+	end
+	for g = 1, #groups do
+		if groups[g].m > 0 then
+			groups[g].stream:publish(now_ms, args[2], groups[g].events, groups[g].m)
+		end
+	end
+	for k = 1, together.count do
+		together.write_place(together.list[k])
+	end
+	for g = 1, #groups do
+		write_pairs(groups[g].own.r, groups[g].pairs, 2 * groups[g].m)
+	end
+	local letters = concat(ends)
+	if rest[1] then
+		return { letters, unpack(rest) }
+	end
+	together.acknowledge(keys, args, acks)
+	return letters
 end
 
 -- ---- reconciliation: in_step.c and reconcile.c say how ----

@@ -390,6 +390,9 @@ void rt_store_refuse(struct rt_store_queue *queue, void *op, int status);
 /* Begins a call of one of the context's functions: its keys are the own stream and, unless it is
  * NULL, another one. */
 void rt_store_call(struct rt_store_run *run, const char *function, const char *second_key);
+/* The same with these keys, of which the first is an own stream: for functions that concern several partitions. */
+void rt_store_call_keys(struct rt_store_run *run, const char *function, const char *const *keys,
+			size_t count);
 /* Adds the time of a command, that of its latest operation: as unix ms, and as RFC 3339. */
 void rt_store_add_time(struct rt_store_run *run, int64_t now_ms);
 

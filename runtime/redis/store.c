@@ -462,15 +462,20 @@ bool rt_store_mismatch(const struct rt_store *store)
 
 /* ---- commands ---- */
 
+void rt_store_call_keys(struct rt_store_run *run, const char *function, const char *const *keys,
+			size_t count)
+{
+	rt_args_function(run->args, run->queue->store->functions, function);
+	rt_args_int(run->args, (int64_t)count);
+	for (size_t i = 0; i < count; i++)
+		rt_args_str(run->args, keys[i]);
+}
+
 void rt_store_call(struct rt_store_run *run, const char *function, const char *second_key)
 {
-	const struct rt_store *store = run->queue->store;
+	const char *const keys[] = { run->queue->store->events_key, second_key };
 
-	rt_args_function(run->args, store->functions, function);
-	rt_args_str(run->args, second_key != NULL ? "2" : "1");
-	rt_args_str(run->args, store->events_key);
-	if (second_key != NULL)
-		rt_args_str(run->args, second_key);
+	rt_store_call_keys(run, function, keys, second_key != NULL ? 2 : 1);
 }
 
 void rt_store_add_time(struct rt_store_run *run, int64_t now_ms)

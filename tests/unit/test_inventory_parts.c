@@ -773,52 +773,80 @@ static void one_reconciles_at_a_time(void)
 			       "|10|ad|one|3500|||");
 }
 
-/* For an order twice, and the second time there is a record already. */
-#define RESERVE_TWICE(generation, order_id, lines)                                                 \
-	ANSWER(1, "reserve", "rr", "1000", "1970-01-01T00:00:01.000Z", order_id, order_id,         \
-	       generation, lines, lines)
+/* inventory_reserve for two orders of partition 1 and one of partition 2, with the generations 0 and `generation`: the answer's texts,
+ * joined by '|'. */
+static const char *reserve(const char *generation, const char *const ids[3],
+			   const char *const lines[3])
+{
+	static char text[512];
+	redisReply *reply;
 
+	reply = redis_server_command(
+		&server,
+		"FCALL inventory_reserve_%s 4 inventory:{1}:events order:{1}:events "
+		"inventory:{2}:events order:{2}:events 1000 1970-01-01T00:00:01.000Z 2 0 1 %s "
+		"%s %s %s %s %s %s 0 0 0",
+		inventory_functions.version, generation, ids[0], ids[1], ids[2], lines[0], lines[1],
+		lines[2]);
+	text[0] = '\0';
+	if (reply->type == REDIS_REPLY_STRING)
+		snprintf(text, sizeof(text), "%s", reply->str);
+	for (size_t i = 0; i < reply->elements; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i > 0 ? "|" : "",
+			 reply->element[i]->str);
+	freeReplyObject(reply);
+	return text;
+}
+#define RESERVE(generation, id1, lines1, id2, lines2, id3, lines3)                                 \
+	reserve(generation, (const char *const[3]){ id1, id2, id3 },                               \
+		(const char *const[3]){ lines1, lines2, lines3 })
+
+/* In one call, each finds what those before it left. */
 static void reservations_at_once(void)
 {
 	stock_set(1, "apple", "5 0 0 5 1");
-	stock_set(2, "pear", "2 1 0 3 7 9");
-	CU_ASSERT_STRING_EQUAL(RESERVE_TWICE("0", "ord_1", "apple=4@1 pear=1@2"),
-			       "NRRRR?|RESERVED 1 1000 apple=4@1 pear=1@2");
-	CU_ASSERT_STRING_EQUAL(RESERVE_TWICE("0", "ord_2", "pear=1@2 apple=2@1"),
-			       "NUUUU?|UNAVAILABLE 1 1000 pear=1@2 apple=2/1@1");
-	CU_ASSERT_STRING_EQUAL(RESERVE_TWICE("0", "ord_3", "plum=1@2 apple=1@1"),
-			       "NUUUU?|UNAVAILABLE 1 1000 plum=1/00@2 apple=1@1");
+	stock_set(2, "pear", "3 1 0 4 7 9");
+	CU_ASSERT_STRING_EQUAL(RESERVE("0", "ord_1", "apple=4@1 pear=1@2", "ord_2",
+				       "pear=1@2 apple=2@1", "ord_3", "apple=1@1"),
+			       "NRRNUUNRR");
 	record_is("ord_1", "RESERVED 1 1000 apple=4@1 pear=1@2");
 	part_is(1, "ord_1", "RESERVED 1 1000 apple=4");
 	part_is(2, "ord_1", "RESERVED 1 1000 pear=1");
 	record_is("ord_2", "UNAVAILABLE 1 1000 pear=1@2 apple=2/1@1");
 	part_is(1, "ord_2", "UNAVAILABLE 1 1000 apple=2/1");
 	part_is(2, "ord_2", "RELEASED 1 1000 pear=1");
-	record_is("ord_3", "UNAVAILABLE 1 1000 plum=1/00@2 apple=1@1");
-	part_is(1, "ord_3", "RELEASED 1 1000 apple=1");
-	part_is(2, "ord_3", "UNAVAILABLE 1 1000 plum=1/00");
-	stock_is(1, "apple", "1 4 0 5 2");
-	stock_is(2, "pear", "1 2 0 3 8 9");
+	field_is(2, "r", "ord_3", "RESERVED 1 1000 apple=1@1");
+	part_is(1, "ord_3", "RESERVED 2 1000 apple=1");
+	stock_is(1, "apple", "0 5 0 5 3");
+	stock_is(2, "pear", "2 2 0 4 8 9");
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN inventory:{1}:events"), 1);
+	CU_ASSERT_EQUAL(redis_server_int(&server, "XLEN inventory:{2}:events"), 1);
 	CU_ASSERT_EQUAL(redis_server_int(&server, "EXISTS inventory:{1}:recent:r "
 						  "inventory:{2}:recent:parts"),
 			0);
 
-	/* What is damaged fails alone, and changes nothing. */
-	stock_set(2, "pear", "many");
-	CU_ASSERT_STRING_EQUAL(ANSWER(1, "reserve", "rr", "1001", "1970-01-01T00:00:01.001Z",
-				      "ord_4", "ord_5", "0", "pear=1@2 apple=1@1", "apple=1@1"),
-			       "!!!NRR|ord_4: the counters of stock are damaged, or less is "
-			       "reserved or sold than the reservation says");
-	record_is("ord_4", "");
-	part_is(1, "ord_4", "");
-	part_is(1, "ord_5", "RESERVED 1 1001 apple=1");
-	stock_is(1, "apple", "0 5 0 5 3");
-	stock_is(2, "pear", "many");
+	/* Twice: the second time there is a record. What is damaged fails alone, and changes nothing. */
+	stock_set(1, "apple", "many");
+	CU_ASSERT_STRING_EQUAL(
+		RESERVE("0", "ord_4", "pear=1@2", "ord_4", "pear=1@2", "ord_5",
+			"pear=1@2 apple=1@1"),
+		"NRRRR?!!!|RESERVED 1 1000 pear=1@2|ord_5: the counters of stock are "
+		"damaged, or less is reserved or sold than the reservation says");
+	part_is(2, "ord_5", "");
+	stock_is(1, "apple", "many");
+	stock_is(2, "pear", "1 3 0 4 9 9");
 
-	/* Its generation is told where stock lies. */
-	redis_server_do(&server, "SET inventory:{1}:generation 3");
-	(void)RESERVE_TWICE("3", "ord_6", "plum=1@2");
-	field_is(2, "generations", "1", "3");
+	/* A newer generation is noted where the order has stock, an older one serves nothing. */
+	redis_server_do(&server, "SET inventory:{2}:generation 3");
+	CU_ASSERT_STRING_EQUAL(
+		RESERVE("3", "ord_6", "plum=1@2", "ord_7", "plum=1@2", "ord_8", "plum=1@1"),
+		"NUUNUUNUU");
+	field_is(1, "generations", "2", "3");
+	field_is(2, "generations", "2", "");
+	redis_server_do(&server, "HSET inventory:{1}:generations 1 7");
+	CU_ASSERT_STRING_EQUAL(RESERVE("2", "ord_a", "plum=1@2", "ord_b", "plum=1@1 plum=1@2",
+				       "ord_c", "plum=1@1"),
+			       "NUUNN?NN?||");
 }
 
 /* Another one when the master is another one; the old one stays known, with the last time it was alive. */

@@ -885,8 +885,7 @@ static void mistakes_are_found(void)
 		bool with_losses, in_one_redis;
 	} rows[] = {
 		{ "a reservation at once does not look for parts",
-		  { "inventory", "if parts[k] or generation + 0 < known then",
-		    "if generation + 0 < known then" },
+		  { "inventory", "if parts[k] then\n\t\t\tbegun[at[k]] = true", "if false then" },
 		  false,
 		  true },
 		{ "a reservation at once leaves no parts",
@@ -895,7 +894,7 @@ static void mistakes_are_found(void)
 		  false,
 		  true },
 		{ "a reservation at once does not write counters",
-		  { "inventory", "\t\twrite_pairs(place.own.stock, counter_pairs, moved)", "" },
+		  { "inventory", "\twrite_pairs(place.own.stock, counter_pairs, moved)", "" },
 		  false,
 		  true },
 		{ "a conclusion does not look at the record",
