@@ -3,6 +3,8 @@
  *   inventory_on_order_event   which request is it, and for which lines?
  *     store->request           counters, reservation, answer and acknowledgement, one step
  *       request_served         the event is done, or will be delivered again
+ *     store->reserve           the same for a new order, with others, if several partitions are in one Redis
+ *       whole_tried            if it was not served: store->request
  *     split.c                  if the lines lie in several partitions, or the order's record says so
  *
  * An event that is not a request (stock.h) is acknowledged and ignored; a request that cannot be read
@@ -22,8 +24,8 @@ struct request {
 	struct inventory *inventory;
 	ProtobufCMessage *message; /* owns the SKUs; NULL without lines */
 	struct inventory_known known;
-	struct inventory_request_op op;
-	struct inventory_line lines[]; /* of op */
+	struct inventory_conclude_op op;
+	struct inventory_line lines[]; /* of op.request */
 };
 
 static void request_free(struct request *request)
@@ -35,7 +37,7 @@ static void request_free(struct request *request)
 
 static void request_served(struct inventory_request_op *op, int status)
 {
-	struct request *request = RT_CONTAINER_OF(op, struct request, op);
+	struct request *request = RT_CONTAINER_OF(op, struct request, op.request);
 	struct rt_event *event = op->event;
 
 	RT_FAILPOINT2("inventory.served", stock_request_type(op->request));
@@ -69,7 +71,7 @@ static bool sku_valid(const char *sku)
 static const char *lines_fill(struct request *request, Tandem__Order__V1__OrderLine *const *lines,
 			      size_t count)
 {
-	struct inventory_request_op *op = &request->op;
+	struct inventory_request_op *op = &request->op.request;
 
 	for (size_t i = 0; i < count; i++) {
 		const Tandem__Order__V1__OrderLine *line = lines[i];
@@ -180,7 +182,7 @@ static struct request *request_with_lines(const struct rt_event *event, enum sto
 /* Whether some line's stock is in another partition than the order. */
 static bool is_split(const struct request *request)
 {
-	const struct inventory_request_op *op = &request->op;
+	const struct inventory_request_op *op = &request->op.request;
 
 	for (size_t i = 0; i < op->line_count; i++)
 		if (inventory_store_partition(request->inventory->store, op->lines[i].sku) !=
@@ -189,10 +191,30 @@ static bool is_split(const struct request *request)
 	return false;
 }
 
+/* Reserved, or there is more to it: then as any other request. */
+static void whole_tried(struct inventory_request_op *op, int status)
+{
+	const struct request *request = RT_CONTAINER_OF(op, struct request, op.request);
+
+	if (status != RT_OK || op->served) {
+		request_served(op, status);
+		return;
+	}
+	inventory_note_call(op->event);
+	op->done = request_served;
+	inventory_store_request(request->inventory->store, op);
+}
+
+/* It goes along with the split ones. */
+static bool goes_along(const struct inventory *inventory, const struct inventory_request_op *op)
+{
+	return inventory_is_new(op) && !op->late && inventory_store_is_together(inventory->store);
+}
+
 static void request_send(struct request *request)
 {
 	struct inventory *inventory = request->inventory;
-	struct inventory_request_op *op = &request->op;
+	struct inventory_request_op *op = &request->op.request;
 
 	if (is_split(request)) {
 		inventory_split_begin(inventory, op);
@@ -201,7 +223,13 @@ static void request_send(struct request *request)
 	}
 	request->known.generation = inventory_store_generation(inventory->store, op->partition);
 	request->known.epoch = inventory_store_epoch(inventory->store, op->partition);
-	inventory_store_request(inventory->store, op);
+	if (goes_along(inventory, op)) {
+		op->done = whole_tried;
+		request->op.generation = INVENTORY_NO_GENERATION;
+		inventory_store_reserve(inventory->store, &request->op);
+	} else {
+		inventory_store_request(inventory->store, op);
+	}
 }
 
 /* When an event was published; 0: it does not say. */
@@ -253,16 +281,16 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 		request = rt_alloc(sizeof(*request));
 	}
 	request->inventory = inventory;
-	request->op.partition = event->partition;
-	request->op.order_id = event->subject;
-	request->op.request = kind;
-	request->op.seq = event->seq;
-	request->op.attempt = event->attempt;
-	request->op.now_ms = rt_loop_unix_ms(inventory->loop);
-	request->op.traceparent = event->own_traceparent;
-	request->op.tracestate = event->tracestate;
-	request->op.event = event;
-	request->op.done = request_served;
-	note_time(inventory, &request->op);
+	request->op.request.partition = event->partition;
+	request->op.request.order_id = event->subject;
+	request->op.request.request = kind;
+	request->op.request.seq = event->seq;
+	request->op.request.attempt = event->attempt;
+	request->op.request.now_ms = rt_loop_unix_ms(inventory->loop);
+	request->op.request.traceparent = event->own_traceparent;
+	request->op.request.tracestate = event->tracestate;
+	request->op.request.event = event;
+	request->op.request.done = request_served;
+	note_time(inventory, &request->op.request);
 	request_send(request);
 }

@@ -978,7 +978,7 @@ end
 
 -- ---- split orders, in one step ----
 
--- Without a cluster all partitions are in one Redis, and the steps of new split orders can be made in one call: their parts are held,
+-- Without a cluster several partitions are all in one Redis, and the steps of new split orders can be made in one call: their parts are held,
 -- and their records are concluded, as by `part` and `conclude` one behind the other. What is not so simple is left to these.
 -- One call is for orders of several partitions, so that each partition where they have stock is read and written once.
 --
@@ -996,11 +996,12 @@ end
 local together = { groups = {}, places = {}, list = {}, count = 0, lines = {}, heads = {}, begun = {}, dropped = {},
 	counters = {}, known = {}, known_count = 0 }
 
--- The lines 'sku=quantity@q …': `list`, flat { sku, quantity, … }; `at`, the partition of each; and `parts`, for each partition q
--- its text and its skus. Cached, since many orders have the same lines.
+-- The lines 'sku=quantity@q …', or 'sku=quantity …' of an order that is not split: `list`, flat { sku, quantity, … }; `at`, the
+-- partition of each, or ''; and `parts`, for each partition its text and its skus; `whole`: it is not split. Cached, since many
+-- orders have the same lines.
 function together.lines_of(text)
 	local list, at, parts, seen = {}, {}, {}, {}
-	for sku, quantity, q in string.gmatch(text, '([^ =]+)=(%d+)@(%d+)') do
+	for sku, quantity, q in string.gmatch(text, '([^ =]+)=(%d+)@?(%d*)') do
 		local part = seen[q]
 		list[#list + 1], list[#list + 2], at[#at + 1] = sku, quantity + 0, q
 		if not part then
@@ -1013,7 +1014,7 @@ function together.lines_of(text)
 	if together.known_count >= LINES_MAX then
 		together.known, together.known_count = {}, 0
 	end
-	local lines = { text = text, list = list, at = at, parts = parts }
+	local lines = { text = text, list = list, at = at, parts = parts, whole = at[1] == '' }
 	together.known[text], together.known_count = lines, together.known_count + 1
 	return lines
 end
@@ -1044,21 +1045,23 @@ function together.begin()
 	records, latest = {}, {}
 end
 
--- Adds order i, which has these lines, to the places where its stock is.
-function together.add(i, order_id, of_order)
-	local counters, places, parts = together.counters, together.places, of_order.parts
+-- Adds order i of partition p, which has these lines, to the places where its stock is.
+function together.add(i, order_id, of_order, p)
+	local counters, places, parts, whole = together.counters, together.places, of_order.parts, of_order.whole
 	for j = 1, #parts do
-		local part = parts[j]
-		local place, skus = places[part.q], part.skus
+		local q, skus = whole and p or parts[j].q, parts[j].skus
+		local place = places[q]
 		if not place or not place.open then
-			place = together.open(part.q)
+			place = together.open(q)
 		end
-		local m = place.n + 1
-		place.n, place.orders[m], place.at[m] = m, order_id, i
+		if not whole then
+			local m = place.n + 1
+			place.n, place.orders[m], place.at[m] = m, order_id, i
+		end
 		for k = 1, #skus do
 			local sku = skus[k]
 			if counters[sku] == nil then
-				m = place.sku_count + 1
+				local m = place.sku_count + 1
 				place.sku_count, place.skus[m], counters[sku] = m, sku, false
 			end
 		end
@@ -1089,6 +1092,10 @@ end
 -- with a newer generation.
 function together.read_place(place, groups, partitions)
 	local begun, at = together.begun, place.at
+	read_counters(place.own.stock, place.skus, place.sku_count, together.counters)
+	if place.n == 0 then
+		return
+	end
 	local generations = call('HMGET', place.own.generations, unpack(partitions))
 	local parts = call('HMGET', place.own.parts, unpack(place.orders, 1, place.n))
 	for k = 1, place.n do
@@ -1102,7 +1109,6 @@ function together.read_place(place, groups, partitions)
 			together.note_generation(place, group, known)
 		end
 	end
-	read_counters(place.own.stock, place.skus, place.sku_count, together.counters)
 end
 
 -- A generation that is newer than the one which is known at the place is noted there, for an older one nothing is served.
@@ -1149,9 +1155,9 @@ function together.refuse(order_id, lines, head)
 		if not counter or counter[AVAILABLE] < quantity then
 			text, short[q] = text .. (counter and format('/%d', counter[AVAILABLE]) or '/00'), true
 		end
-		texts[j], parts[q] = text .. '@' .. q, parts[q] and parts[q] .. ' ' .. text or text
+		texts[j], parts[q] = lines.whole and text or text .. '@' .. q, parts[q] and parts[q] .. ' ' .. text or text
 	end
-	for _, part in ipairs(lines.parts) do
+	for _, part in ipairs(lines.whole and {} or lines.parts) do
 		local q = part.q
 		together.add_part(q, order_id, (short[q] and 'UNAVAILABLE' or 'RELEASED') .. head .. parts[q])
 	end
@@ -1175,7 +1181,7 @@ function together.decide(i, order_id, now_ms, asked)
 	elseif not reserved then
 		return follow(i, REFUSED, 'N', '0', together.refuse(order_id, lines, head), now_ms)
 	end
-	for j = 1, #lines.parts do
+	for j = 1, lines.whole and 0 or #lines.parts do
 		local part = lines.parts[j]
 		together.add_part(part.q, order_id, 'RESERVED' .. head .. part.text)
 	end
@@ -1230,8 +1236,8 @@ end
 -- FCALL inventory_reserve 2×g { <own events> <order events> } × g <now_ms> <time> { <n> <generation> } × g
 --       <order id> × all  <lines> × all  <extras> { <position> <trace> <asked> } × extras  { <count> <stream id> × count } × g
 --
--- Reserves new split orders of g partitions, n in each, whose lines are 'sku=quantity@q …': parts, records, answers and acknowledgements in
--- one step. Not for a cluster. An order with a record or a part, or of an older generation, or that may have been dropped, or
+-- Reserves new orders of g partitions, n in each: parts, records, answers and acknowledgements in one step. Their lines are
+-- 'sku=quantity@q …', or 'sku=quantity …' if none is split off; such an order must not be late. Not for a cluster. An order with a record or a part, or of an older generation, or that may have been dropped, or
 -- whose reservation makes something low, is not served: then its request goes step by step. Answers as inventory_request; if one is not
 -- served nothing is acknowledged.
 --
@@ -1248,10 +1254,12 @@ callbacks.reserve = function(keys, args)
 		groups[g] = together.read_group(keys[2 * g - 1], n + 1, n + count, args[2 * g + 2], args, ids, now_ms)
 		partitions[g], n = groups[g].p, n + count
 	end
-	for i = 1, n do
-		local text = args[ids + n + i]
-		together.lines[i] = together.known[text] or together.lines_of(text)
-		together.add(i, args[ids + i], together.lines[i])
+	for g = 1, #groups do
+		for i = groups[g].first, groups[g].last do
+			local text = args[ids + n + i]
+			together.lines[i] = together.known[text] or together.lines_of(text)
+			together.add(i, args[ids + i], together.lines[i], groups[g].p)
+		end
 	end
 	for k = 1, together.count do
 		together.read_place(together.list[k], groups, partitions)

@@ -63,6 +63,8 @@ void inventory_on_order_event(struct rt_event *event, void *user);
 /* split.c. Serves the request of an event whose lines lie in several partitions, and finishes the event; what `from`
  * points to is copied. */
 void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from);
+/* Whether it asks for a new order, with which most likely nobody has begun. */
+bool inventory_is_new(const struct inventory_request_op *op);
 /* What was known of the order's partition before its record was read. */
 struct inventory_known {
 	int64_t generation;

@@ -449,11 +449,10 @@ static bool take_own_lines(struct split *split, const struct inventory_request_o
 	return good;
 }
 
-/* Most likely nobody has begun with it. */
-static bool is_new(const struct split *split)
+bool inventory_is_new(const struct inventory_request_op *op)
 {
-	return split->request == STOCK_REQ_RESERVE && split->op.request.attempt <= 1 &&
-	       split->event->deliveries <= 1 && split->event->user == NULL;
+	return op->request == STOCK_REQ_RESERVE && op->attempt <= 1 && op->event->deliveries <= 1 &&
+	       op->event->user == NULL;
 }
 
 void inventory_split_begin(struct inventory *inventory, const struct inventory_request_op *from)
@@ -462,13 +461,13 @@ void inventory_split_begin(struct inventory *inventory, const struct inventory_r
 
 	split->generation = inventory_store_generation(inventory->store, from->partition);
 	split->epoch = inventory_store_epoch(inventory->store, from->partition);
-	split->at_once = is_new(split) && inventory_store_is_together(inventory->store);
+	split->at_once = inventory_is_new(from) && inventory_store_is_together(inventory->store);
 	if (!take_own_lines(split, from))
 		split_failed(split, RT_INVALID);
 	else if (split->generation == INVENTORY_NO_GENERATION)
 		split_failed(split, RT_UNREADY);
 	/* As if it had been read before anything else happened; if more has happened, the conclusion finds out. */
-	else if (is_new(split))
+	else if (inventory_is_new(from))
 		decide(split);
 	else
 		read_record(split);

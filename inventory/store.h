@@ -238,10 +238,11 @@ int64_t inventory_store_refused_for(const struct inventory_store *store, int par
 uint64_t inventory_store_epoch(const struct inventory_store *store, int partition);
 void inventory_store_request(struct inventory_store *store, struct inventory_request_op *op);
 void inventory_store_conclude(struct inventory_store *store, struct inventory_conclude_op *op);
-/* Whether all partitions are in one Redis that is no cluster: then one step may concern several of them. */
+/* Whether there are several partitions, and all in one Redis that is no cluster: then one step may concern several of them. */
 bool inventory_store_is_together(const struct inventory_store *store);
-/* Then: reserves a new split order with its parts, and concludes it, in one step. Its request is RESERVE, and nothing was
- * read. Not served if there is more to it: somebody else has begun with it, it may have been dropped, or it makes something low. */
+/* Then: reserves a new order, if it is split with its parts, and concludes it, in one step. Its request is RESERVE, and nothing was
+ * read. Without `lines` it is not split: its request's lines count, it is not late, and its generation is INVENTORY_NO_GENERATION. Not
+ * served if there is more to it: somebody else has begun with it, it may have been dropped, or it makes something low. */
 void inventory_store_reserve(struct inventory_store *store, struct inventory_conclude_op *op);
 void inventory_store_part(struct inventory_store *store, struct inventory_part_op *op);
 void inventory_store_call(struct inventory_store *store, struct inventory_call_op *op);

@@ -307,6 +307,8 @@ static void add_conclusion(struct rt_store_queue *queue, struct inventory_conclu
 	request->item.weight = 0;
 	for (size_t i = 0; op->read == STOCK_NONE && i < op->line_count; i++)
 		request->item.weight += line_weight(&op->lines[i].line);
+	for (size_t i = 0; i < request->line_count; i++)
+		request->item.weight += line_weight(&request->lines[i]);
 	request->item.unit = request->event == NULL ? NULL : rt_event_entry(request->event);
 	request->record = (struct inventory_record){ .state = STOCK_NONE };
 	rt_store_add(queue, op);
@@ -319,7 +321,7 @@ void inventory_store_conclude(struct inventory_store *store, struct inventory_co
 
 bool inventory_store_is_together(const struct inventory_store *store)
 {
-	return rt_store_redis(store->partitions[0].redis)->together;
+	return store->count > 1 && rt_store_redis(store->partitions[0].redis)->together;
 }
 
 void inventory_store_reserve(struct inventory_store *store, struct inventory_conclude_op *op)

@@ -1,7 +1,7 @@
 /* store_reserve.c - new orders whose stock lies in several partitions of one Redis: FCALL inventory_reserve.
  *
  * One call is for orders of all partitions: the fewer calls, the less each of the partitions in which they have stock
- * is read and written. */
+ * is read and written. Orders that are not split go along. */
 #include <hiredis/hiredis.h>
 
 #include "base/base.h"
@@ -35,7 +35,7 @@ static size_t sort(struct rt_store_run *run, const struct inventory_store *store
 /* Orders of one partition. */
 struct group {
 	int partition;
-	int64_t generation; /* the lowest among them */
+	int64_t generation; /* the lowest among those that are split */
 	size_t count;
 };
 
@@ -49,9 +49,10 @@ static size_t groups_find(struct rt_store_run *run, struct group *groups)
 
 		if (last == NULL || last->partition != op->request.partition) {
 			last = &groups[count++];
-			*last = (struct group){ op->request.partition, op->generation, 0 };
+			*last = (struct group){ op->request.partition, INT64_MAX, 0 };
 		}
-		last->generation = RT_MIN(last->generation, op->generation);
+		if (op->generation != INVENTORY_NO_GENERATION)
+			last->generation = RT_MIN(last->generation, op->generation);
 		last->count++;
 	}
 	return count;
@@ -137,7 +138,12 @@ static void reserve_begin(struct rt_store_run *run)
 	RT_STORE_FOR_EACH(const struct inventory_conclude_op, op, run)
 	{
 		store->text.length = 0;
-		inventory_add_split_lines(run->args, &store->text, op->lines, op->line_count);
+		if (op->lines == NULL)
+			inventory_add_lines(run->args, &store->text, op->request.lines, NULL,
+					    op->request.line_count);
+		else
+			inventory_add_split_lines(run->args, &store->text, op->lines,
+						  op->line_count);
 	}
 	add_extras(run);
 	add_acks(run, groups);

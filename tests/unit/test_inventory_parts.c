@@ -825,6 +825,16 @@ static void reservations_at_once(void)
 						  "inventory:{2}:recent:parts"),
 			0);
 
+	/* Those that are not split have no parts. */
+	CU_ASSERT_STRING_EQUAL(RESERVE("0", "ord_x", "fig=1 apple=1", "ord_y", "plum=1@2 fig=1@1",
+				       "ord_z", "pear=1"),
+			       "NUUNUUNRR");
+	record_is("ord_x", "UNAVAILABLE 1 1000 fig=1/00 apple=1/0");
+	field_is(2, "r", "ord_z", "RESERVED 1 1000 pear=1");
+	part_is(1, "ord_x", "");
+	part_is(2, "ord_z", "");
+	stock_is(2, "pear", "1 3 0 4 9 9");
+
 	/* Twice: the second time there is a record. What is damaged fails alone, and changes nothing. */
 	stock_set(1, "apple", "many");
 	CU_ASSERT_STRING_EQUAL(
@@ -834,7 +844,7 @@ static void reservations_at_once(void)
 		"damaged, or less is reserved or sold than the reservation says");
 	part_is(2, "ord_5", "");
 	stock_is(1, "apple", "many");
-	stock_is(2, "pear", "1 3 0 4 9 9");
+	stock_is(2, "pear", "0 4 0 4 10 9");
 
 	/* A newer generation is noted where the order has stock, an older one serves nothing. */
 	redis_server_do(&server, "SET inventory:{2}:generation 3");

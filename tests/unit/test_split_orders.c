@@ -2103,6 +2103,42 @@ static void at_once_only_what_is_simple(void)
 	in_one_redis = false;
 }
 
+/* With the others, and it is stored as ever. */
+static void at_once_goes_what_is_not_split(void)
+{
+	static const struct {
+		const char *stock; /* of its SKU */
+		const char *sent, *record, *counters, *answer;
+		bool low;
+	} rows[] = {
+		{ "5 0 0 5 1", "reserve1", "RESERVED a=2", "3 2 0 5", "R", false },
+		{ "1 0 0 1 1", "reserve1", "UNAVAILABLE a=2/1", "1 0 0 1", "U", false },
+		{ "5 0 0 5 1 4", "reserve1 request1", "RESERVED a=2", "3 2 0 5 3", "R", true },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct order *order;
+
+		in_one_redis = true;
+		order = single();
+		order_id_put_bucket(1, order->id);
+		order->partition = 1;
+		order->line_count = 1;
+		memory_do(w.redis, "HSET", "inventory:{1}:stock", w.skus[1], rows[i].stock, NULL);
+		ask_for(order, STOCK_REQ_RESERVE, 1);
+		CU_ASSERT_STRING_EQUAL(w.sent, rows[i].sent);
+		stored_is(1, "r", rows[i].record);
+		stored_is(1, "parts", "");
+		counters_are(1, rows[i].counters);
+		answered(rows[i].answer);
+		CU_ASSERT_EQUAL(has_published(1, "tandem.inventory.v1.StockLow"), rows[i].low);
+		ask_for(order, STOCK_REQ_RELEASE, 1);
+		CU_ASSERT_STRING_EQUAL(w.sent, "request1");
+		end();
+		in_one_redis = false;
+	}
+}
+
 /* A newer generation is there: the call does nothing, and all begins again with that. */
 static void at_once_with_an_older_generation(void)
 {
@@ -2156,6 +2192,7 @@ int main(void)
 		{ "a life", a_life },
 		{ "at once is as step by step", at_once_is_as_step_by_step },
 		{ "at once only what is simple", at_once_only_what_is_simple },
+		{ "at once goes what is not split", at_once_goes_what_is_not_split },
 		{ "at once with an older generation", at_once_with_an_older_generation },
 		{ "at once unless it was dropped", at_once_unless_it_was_dropped },
 		{ "a refusal releases the rest", a_refusal_releases_the_rest },
