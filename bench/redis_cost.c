@@ -5,7 +5,7 @@
  *   bench-redis-cost SOCKET SECRETS memory    many orders, settled
  *   bench-redis-cost SOCKET SECRETS P NAME LINES BATCH
  *                                             with P partitions: a run of this name, of orders of so many lines;
- *                                             a batch is for all partitions
+ *                                             a batch is for all partitions. NAME "cluster": as if Redis were one
  *
  * The real services run (their RPCs, stores and subscriptions), on a loop with virtual time and a fixed
  * seed. Only their connections are replaced: commands wait for their step, and a blocking read waits for
@@ -67,6 +67,7 @@ struct side {
 static struct side order = { .reads = "inventory" };
 static struct side inventory = { .reads = "order" };
 static int partition_count = 1;
+static bool in_one_redis = true;
 static size_t line_count = 1; /* of an order */
 
 static struct rt_loop *loop;
@@ -199,7 +200,7 @@ static int line_connect(void *connector, struct rt_loop *of, const struct rt_red
 
 	line->redis.ops = &ops;
 	rt_list_init(&line->redis.waiters);
-	line->redis.together = true;
+	line->redis.together = in_one_redis;
 	line->side = connector;
 	line->socket = connect_as(options);
 	line->on_state = options->on_state;
@@ -806,6 +807,7 @@ int main(int argc, char **argv)
 	if (argc == 7) {
 		partition_count = number_of(argv[3]);
 		line_count = (size_t)number_of(argv[5]);
+		in_one_redis = strcmp(argv[4], "cluster") != 0;
 	}
 	socket_path = argv[1];
 	rt_list_init(&lines);
