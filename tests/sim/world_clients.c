@@ -721,13 +721,23 @@ static bool may_call_again(const struct world_client *client, int code)
 	}
 }
 
+/* Whether an order with this request_id may be lost: then what the same client sent with other content may have taken its place. */
+static bool may_be_taken(const struct world_client *client)
+{
+	for (const struct booked *at = client->world->booked; at != NULL; at = at->next)
+		if (at->may_be_lost && strcmp(at->customer, client->customer) == 0 &&
+		    strcmp(at->request_id, client->intent.request_id) == 0)
+			return true;
+	return false;
+}
+
 /* Errors that a correct client must never get. */
 static bool is_unexpected(const struct world_client *client, int code)
 {
 	const struct intent *intent = &client->intent;
 
 	if (code == RT_CODE_ALREADY_EXISTS)
-		return !intent->conflicting;
+		return !intent->conflicting && !may_be_taken(client);
 	if (code == RT_CODE_NOT_FOUND && intent->order != NULL)
 		return !may_be_unknown(client, intent->order);
 	if (code == RT_CODE_ABORTED)
