@@ -370,7 +370,7 @@ static void look_for_gap(struct stream *stream, struct batch *batch, const char 
 }
 
 /* What an event of orders holds, if that is shown later; NULL: it is not. */
-static const ProtobufCMessageDescriptor *content_of(const struct archive_event *event)
+static const ProtobufCMessageDescriptor *content_of(const struct archive_text *kind)
 {
 	static const struct {
 		const char *kind;
@@ -384,39 +384,53 @@ static const ProtobufCMessageDescriptor *content_of(const struct archive_event *
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(kinds); i++)
-		if (event->kind.length == strlen(kinds[i].kind) &&
-		    memcmp(event->kind.data, kinds[i].kind, event->kind.length) == 0)
+		if (kind->length == strlen(kinds[i].kind) &&
+		    memcmp(kind->data, kinds[i].kind, kind->length) == 0)
 			return kinds[i].content;
 	return NULL;
 }
 
-/* What is wrong with an event, or NULL. */
-static const char *fault_of(enum archive_context context, const struct archive_event *event)
+/* What is the same for many events of an entry, one behind the other. */
+struct alike {
+	struct rt_slice type, time;
+	struct archive_text kind;
+	const ProtobufCMessageDescriptor *content;
+	bool kind_valid, of_stock;
+	int64_t time_ms;
+};
+
+/* Whether a subject is what it should be: an order id, or a SKU. */
+static const char *fault_of_subject(const struct rt_slice *from, bool of_stock)
 {
 	static const char sku_letters[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-	const ProtobufCMessageDescriptor *content =
-		context == ARCHIVE_ORDER ? content_of(event) : NULL;
 	char subject[ARCHIVE_SKU_MAX + 1];
-	struct rt_wire_fault fault;
 
-	if (event->subject.length >= sizeof(subject))
+	if (from->length >= sizeof(subject))
 		return "its subject is too long";
-	memcpy(subject, event->subject.data, event->subject.length);
-	subject[event->subject.length] = '\0';
-	if (context == ARCHIVE_INVENTORY && archive_of_stock(&event->kind)) {
-		if (strspn(subject, sku_letters) != event->subject.length)
-			return "its subject is not a SKU";
-	} else if (!check_order_id(subject)) {
-		return "its subject is not an order id";
-	}
-	if (!rt_utf8_valid(event->kind.data, event->kind.length) ||
-	    !rt_utf8_valid(event->actor.data != NULL ? event->actor.data : "", event->actor.length))
+	memcpy(subject, from->data, from->length);
+	subject[from->length] = '\0';
+	if (of_stock)
+		return strspn(subject, sku_letters) == from->length ? NULL
+								    : "its subject is not a SKU";
+	return check_order_id(subject) ? NULL : "its subject is not an order id";
+}
+
+/* What is wrong with an event, or NULL. */
+static const char *fault_of(const struct alike *alike, const struct rt_entry_event *event)
+{
+	const char *fault = fault_of_subject(&event->subject, alike->of_stock);
+	struct rt_wire_fault wrong;
+
+	if (fault != NULL)
+		return fault;
+	if (!alike->kind_valid || !rt_utf8_valid(event->actor.data, event->actor.length))
 		return "a text is not UTF-8";
-	if (event->version > INT64_MAX)
+	if (event->seq > INT64_MAX)
 		return "its version is too large";
-	if (content != NULL &&
-	    !rt_wire_check(content, (const uint8_t *)event->data.data, event->data.length, &fault))
+	if (alike->content != NULL &&
+	    !rt_wire_check(alike->content, (const uint8_t *)event->data.data, event->data.length,
+			   &wrong))
 		return "its content is not valid";
 	return NULL;
 }
@@ -445,33 +459,52 @@ static struct rt_slice short_type(const struct rt_slice *type)
 	return (struct rt_slice){ type->data + skip, type->length - skip };
 }
 
+static bool same(const struct rt_slice *a, const struct rt_slice *b)
+{
+	return a->data == b->data && a->length == b->length;
+}
+
+/* The entry's events point to the same texts as long as these are the same. */
+static void note_alike(struct alike *alike, struct batch *batch, enum archive_context context,
+		       uint64_t entry_ms, const struct rt_entry_event *event)
+{
+	if (!same(&alike->time, &event->time) || alike->type.data == NULL) {
+		alike->time = event->time;
+		alike->time_ms = time_of(&event->time, entry_ms);
+	}
+	if (!same(&alike->type, &event->type)) {
+		const struct rt_slice kind = short_type(&event->type);
+
+		alike->type = event->type;
+		alike->kind = keep(batch, &kind);
+		alike->kind_valid = rt_utf8_valid(kind.data, kind.length);
+		alike->of_stock = context == ARCHIVE_INVENTORY && archive_of_stock(&alike->kind);
+		alike->content = context == ARCHIVE_ORDER ? content_of(&alike->kind) : NULL;
+	}
+}
+
 /* Returns what is wrong with the event, or NULL: it is in the batch. */
 static const char *add_event(struct batch *batch, enum archive_context context, uint64_t entry_ms,
-			     const struct rt_entry_event *from)
+			     struct alike *alike, const struct rt_entry_event *from)
 {
-	const struct rt_slice kind = short_type(&from->type);
 	struct archive_event *event;
 	const char *fault;
 
-	batch->events = rt_grow(batch->events, batch->stored.event_count, &batch->event_capacity,
-				sizeof(*batch->events));
-	event = &batch->events[batch->stored.event_count];
-	*event = (struct archive_event){ .context = context,
-					 .kind = { kind.data, kind.length },
-					 .subject = { from->subject.data, from->subject.length },
-					 .actor = { from->actor.data, from->actor.length },
-					 .data = { from->data.data, from->data.length },
-					 .version = from->seq,
-					 .time_ms = time_of(&from->time, entry_ms),
-					 .entry_ms = (int64_t)entry_ms };
-	fault = fault_of(context, event);
+	note_alike(alike, batch, context, entry_ms, from);
+	fault = fault_of(alike, from);
 	if (fault != NULL)
 		return fault;
-	event->kind = keep(batch, &kind);
-	event->subject = keep(batch, &from->subject);
-	event->actor = keep(batch, &from->actor);
-	event->data = keep(batch, &from->data);
-	batch->stored.event_count++;
+	batch->events = rt_grow(batch->events, batch->stored.event_count, &batch->event_capacity,
+				sizeof(*batch->events));
+	event = &batch->events[batch->stored.event_count++];
+	*event = (struct archive_event){ .context = context,
+					 .kind = alike->kind,
+					 .subject = keep(batch, &from->subject),
+					 .actor = keep(batch, &from->actor),
+					 .data = keep(batch, &from->data),
+					 .version = from->seq,
+					 .time_ms = alike->time_ms,
+					 .entry_ms = (int64_t)entry_ms };
 	return NULL;
 }
 
@@ -506,6 +539,7 @@ static void add_unreadable(struct stream *stream, struct batch *batch, const cha
 static bool add_entry(struct stream *stream, struct batch *batch, const redisReply *entry)
 {
 	struct archive_position *position = &batch->positions[stream->context];
+	struct alike alike = { .kind_valid = false };
 	struct rt_entry_event *list;
 	const char *fault, *id;
 	uint64_t ms, n;
@@ -520,7 +554,7 @@ static bool add_entry(struct stream *stream, struct batch *batch, const redisRep
 	if (fault == NULL)
 		look_for_gap(stream, batch, id, n, count);
 	for (size_t i = 0; i < count; i++) {
-		const char *wrong = add_event(batch, stream->context, ms, &list[i]);
+		const char *wrong = add_event(batch, stream->context, ms, &alike, &list[i]);
 
 		if (wrong == NULL)
 			position->events++;

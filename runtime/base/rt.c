@@ -162,12 +162,12 @@ static void buf_reserve(struct rt_buf *buf, size_t more)
 {
 	size_t capacity = RT_MAX(buf->capacity, (size_t)64);
 
+	if (more < buf->capacity - buf->length)
+		return;
 	if (more > SIZE_MAX / 2 - buf->length - 1)
 		out_of_memory();
 	while (capacity < buf->length + more + 1)
 		capacity *= 2;
-	if (capacity == buf->capacity)
-		return;
 	buf->data = rt_realloc(buf->data, capacity);
 	buf->capacity = capacity;
 }
@@ -381,16 +381,17 @@ static const unsigned char base32_values[256] = {
 
 bool rt_base32_128_valid(const char *text)
 {
-	unsigned int value = 0;
-	size_t length = 0;
+	unsigned int last;
 
-	if (text == NULL)
+	if (text == NULL || strnlen(text, RT_BASE32_128 + 1) != RT_BASE32_128)
 		return false;
-	while (length < RT_BASE32_128 && (value = base32_values[(unsigned char)text[length]]) != 0)
-		length++;
+	for (size_t i = 0; i < RT_BASE32_128 - 1; i++)
+		if (base32_values[(unsigned char)text[i]] == 0)
+			return false;
 	/* 128 bits leave two of the last character's five unused: they are zero, so that one
 	 * number has one spelling. */
-	return length == RT_BASE32_128 && text[length] == '\0' && ((value - 1) & 3) == 0;
+	last = base32_values[(unsigned char)text[RT_BASE32_128 - 1]];
+	return last != 0 && ((last - 1) & 3) == 0;
 }
 
 /* So many characters as a number. Sets *bad if one is none of the alphabet. */

@@ -41,6 +41,18 @@ size_t rt_utf8_decode(const char *text, size_t length, uint32_t *ret)
 	return count;
 }
 
+#define ONES  UINT64_C(0x0101010101010101)
+#define HIGHS (ONES << 7)
+
+/* Whether eight bytes are characters of ASCII, and none of them is NUL. A byte that is borrowed from has a 0 below it. */
+static bool eight_of_ascii(const char *s)
+{
+	uint64_t word;
+
+	memcpy(&word, s, sizeof(word));
+	return ((word | (word - ONES)) & HIGHS) == 0;
+}
+
 bool rt_utf8_valid(const void *data, size_t length)
 {
 	const char *s = data;
@@ -50,6 +62,11 @@ bool rt_utf8_valid(const void *data, size_t length)
 		size_t n = 1;
 
 		/* Nearly everything is ASCII. */
+		if (length >= 8 && eight_of_ascii(s)) {
+			s += 8;
+			length -= 8;
+			continue;
+		}
 		if ((unsigned char)*s >= 0x80)
 			n = rt_utf8_decode(s, length, &c);
 		else if (*s == '\0')

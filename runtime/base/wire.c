@@ -206,6 +206,16 @@ static bool check_field(struct walk *walk, const ProtobufCFieldDescriptor *field
 	}
 }
 
+/* Mostly the fields have the numbers from 1 on. */
+static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessageDescriptor *descriptor,
+						uint32_t number)
+{
+	if (number >= 1 && number <= descriptor->n_fields &&
+	    descriptor->fields[number - 1].id == number)
+		return &descriptor->fields[number - 1];
+	return protobuf_c_message_descriptor_get_field(descriptor, number);
+}
+
 static bool check_message(struct walk *walk, const ProtobufCMessageDescriptor *descriptor,
 			  const uint8_t *data, size_t length, int depth)
 {
@@ -220,7 +230,7 @@ static bool check_message(struct walk *walk, const ProtobufCMessageDescriptor *d
 			return refuse(walk, "has too many fields");
 		/* Repeated fields are adjacent: mostly it is the field found last. */
 		if (field == NULL || field->id != record.number)
-			field = protobuf_c_message_descriptor_get_field(descriptor, record.number);
+			field = field_of(descriptor, record.number);
 		if (field == NULL || check_field(walk, field, &record, depth))
 			continue;
 		prepend(walk->fault, field->name,

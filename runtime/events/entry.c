@@ -217,8 +217,10 @@ static size_t names_count(const struct rt_fields *fields)
 		if (is_reserved(fields->list[i]))
 			continue;
 		count++;
-		for (size_t j = 0; names.data != NULL && j < names.length; j++)
-			count += names.data[j] == ' ';
+		for (const char *at = names.data;
+		     at != NULL && (at = memchr(at, ' ', names.length - (size_t)(at - names.data)));
+		     at++)
+			count++;
 	}
 	return count;
 }
