@@ -1168,7 +1168,7 @@ end
 function together.decide(i, order_id, now_ms, asked)
 	local lines, head = together.lines[i], together.heads[i]
 	if records[i] or latest[order_id] or together.begun[i] or together.is_low(lines.list) or
-			asked and asked ~= '' and asked + 0 <= tonumber(together.dropped[i]) then
+			asked and asked ~= '' and asked + 0 <= (tonumber(together.dropped[i]) or -1) then
 		local state, _, _, record = stored(i, order_id)
 		if not state then
 			return nil, 'the reservation is damaged'
