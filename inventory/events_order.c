@@ -260,6 +260,7 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 	bool one_partition = inventory_store_partitions(inventory->store) == 1;
 	enum stock_request kind;
 	char reason[REASON_MAX];
+	struct inventory_request_op *op;
 	struct request *request;
 
 	if (!stock_request_parse(event->type, event->attempt, &kind)) {
@@ -281,16 +282,17 @@ void inventory_on_order_event(struct rt_event *event, void *user)
 		request = rt_alloc(sizeof(*request));
 	}
 	request->inventory = inventory;
-	request->op.request.partition = event->partition;
-	request->op.request.order_id = event->subject;
-	request->op.request.request = kind;
-	request->op.request.seq = event->seq;
-	request->op.request.attempt = event->attempt;
-	request->op.request.now_ms = rt_loop_unix_ms(inventory->loop);
-	request->op.request.traceparent = event->own_traceparent;
-	request->op.request.tracestate = event->tracestate;
-	request->op.request.event = event;
-	request->op.request.done = request_served;
-	note_time(inventory, &request->op.request);
+	op = &request->op.request;
+	op->partition = event->partition;
+	op->order_id = event->subject;
+	op->request = kind;
+	op->seq = event->seq;
+	op->attempt = event->attempt;
+	op->now_ms = rt_loop_unix_ms(inventory->loop);
+	op->traceparent = event->own_traceparent;
+	op->tracestate = event->tracestate;
+	op->event = event;
+	op->done = request_served;
+	note_time(inventory, op);
 	request_send(request);
 }

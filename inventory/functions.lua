@@ -983,15 +983,15 @@ end
 -- One call is for orders of several partitions, so that each partition where they have stock is read and written once.
 --
 -- Of the current call, tables that the next one uses again:
---   groups     by the number of a partition: its orders, from `first` to `last` of the call; own (its keys), p (the number), generation,
---              dropped (the value of dropped_until_split, or ''); events, `m` of them; pairs for HSET, c of them
+--   groups     by the number of a partition: its orders, from `first` to `last` of the call; own (its keys), p (the number), stream,
+--              generation; events, m of them; pairs for HSET of as many records
 --   places     by the number of a partition: stock of these orders. own; orders, n ids that have a part there, and at, their
 --              numbers in the call; skus and sku_count; parts, pairs for HSET, and part_count; newer, generations to note
 --   list       the places that this call concerns, count of them
 --   lines      of each order, as lines_of has them
 --   heads      of each, ' <p> <now_ms> ', which follows a part's state
 --   begun      of each, whether somebody else has begun with it, or may have: it is not served here
---   dropped    of each, its group's
+--   dropped    of each, its group's dropped_until_split, or ''
 --   counters   by SKU
 local together = { groups = {}, places = {}, list = {}, count = 0, lines = {}, heads = {}, begun = {}, dropped = {},
 	counters = {}, known = {}, known_count = 0 }
@@ -1080,7 +1080,7 @@ function together.read_group(stream, first, last, generation, args, ids, now_ms)
 	local kept = call('MGET', group.own.generation, group.own.dropped_until_split)
 	local values = call('HMGET', group.own.r, unpack(args, ids + first, ids + last))
 	local older, head = generation + 0 < tonumber(kept[1] or 0), ' ' .. p .. ' ' .. now_ms .. ' '
-	group.first, group.last, group.generation, group.m, group.c = first, last, generation, 0, 0
+	group.first, group.last, group.generation, group.m = first, last, generation, 0
 	group.events.detailed, group.stream = false, open_stream(stream)
 	for i = first, last do
 		records[i], begun[i], dropped[i], heads[i] = values[i - first + 1], older, kept[2] or '', head

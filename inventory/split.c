@@ -207,7 +207,8 @@ static void concluded(struct inventory_request_op *op, int status)
 	}
 }
 
-static void conclude(struct split *split)
+/* By what is known now. */
+static struct inventory_conclude_op *conclusion(struct split *split)
 {
 	struct inventory_conclude_op *op = &split->op;
 
@@ -218,22 +219,19 @@ static void conclude(struct split *split)
 	op->verdict = split->verdict;
 	op->lines = split->lines;
 	op->line_count = split->line_count;
-	inventory_store_conclude(split->inventory->store, op);
+	return op;
+}
+
+static void conclude(struct split *split)
+{
+	inventory_store_conclude(split->inventory->store, conclusion(split));
 }
 
 /* A new order, without a step between. */
 static void reserve_at_once(struct split *split)
 {
-	struct inventory_conclude_op *op = &split->op;
-
 	split->at_once = false; /* if it is not served, step by step */
-	op->request.only_reads = false;
-	op->request.done = concluded;
-	op->generation = split->generation;
-	op->read = STOCK_NONE;
-	op->lines = split->lines;
-	op->line_count = split->line_count;
-	inventory_store_reserve(split->inventory->store, op);
+	inventory_store_reserve(split->inventory->store, conclusion(split));
 }
 
 /* It was promised and is gone: only after a loss of data. Nothing says that it was sold; it is tried again. */
@@ -387,11 +385,11 @@ static void decide(struct split *split)
 		split_failed(split, RT_UNREADY);
 		return;
 	}
+	split->verdict = SPLIT_IS_DONE;
 	if (split->at_once) {
 		reserve_at_once(split);
 		return;
 	}
-	split->verdict = SPLIT_IS_DONE;
 	split->step = split_first(split->request, split->read);
 	take_step(split);
 }

@@ -36,6 +36,30 @@ static void every_character(void)
 	}
 }
 
+/* A byte that is wrong is found wherever it stands, and a character that is right is, between any others. */
+static void every_byte_of_a_longer_text(void)
+{
+	for (int fill = 1; fill < 0x80; fill += 0x3f) {
+		for (size_t at = 0; at < 24; at++) {
+			char text[26];
+
+			for (int byte = 0; byte < 0x100; byte++) {
+				memset(text, fill, sizeof(text));
+				text[at] = (char)byte;
+				if (rt_utf8_valid(text, 24) != (byte > 0 && byte < 0x80)) {
+					printf("\n    byte %d at %zu of 24", byte, at);
+					CU_FAIL_FATAL("is taken wrongly");
+				}
+			}
+			memset(text, fill, sizeof(text));
+			memcpy(text + at, "\xc3\xa4", 2);
+			CU_ASSERT_TRUE_FATAL(rt_utf8_valid(text, at + 2));
+			CU_ASSERT_TRUE_FATAL(rt_utf8_valid(text, sizeof(text)));
+			CU_ASSERT_FALSE_FATAL(rt_utf8_valid(text, at + 1));
+		}
+	}
+}
+
 /* Shown text is printable, and the same when shown again; printable text is not changed. */
 static void every_character_shown(void)
 {
@@ -93,6 +117,7 @@ static void printable(void)
 
 static const struct test tests[] = {
 	{ "every character is decoded", every_character },
+	{ "every byte of a longer text", every_byte_of_a_longer_text },
 	{ "every character is shown harmlessly", every_character_shown },
 	{ "printable text", printable },
 };
