@@ -1068,8 +1068,8 @@ function together.add(i, order_id, of_order, p)
 	end
 end
 
--- Reads the group of a partition's orders, and their records. None is served if its generation is an older one, or
--- their events cannot be published.
+-- Reads the group of a partition's orders, and their records. None is served if their generation is an older one. It is an error, as
+-- long as nothing is written, if their events cannot be published.
 function together.read_group(stream, first, last, generation, args, ids, now_ms)
 	local p = match(stream, '{(%d+)}')
 	local group, begun, dropped, heads = together.groups[p], together.begun, together.dropped, together.heads
@@ -1237,9 +1237,9 @@ end
 --       <order id> × all  <lines> × all  <extras> { <position> <trace> <asked> } × extras  { <count> <stream id> × count } × g
 --
 -- Reserves new orders of g partitions, n in each: parts, records, answers and acknowledgements in one step. Their lines are
--- 'sku=quantity@q …', or 'sku=quantity …' if none is split off; such an order must not be late. Not for a cluster. An order with a record or a part, or of an older generation, or that may have been dropped, or
--- whose reservation makes something low, is not served: then its request goes step by step. Answers as inventory_request; if one is not
--- served nothing is acknowledged.
+-- 'sku=quantity@q …', or 'sku=quantity …' if they are not split; such an order must not be late. Not for a cluster. An order with a record
+-- or a part, or of an older generation, or that may have been dropped, or whose reservation makes something low, is not served: then its
+-- request goes step by step. Answers as inventory_request; if one is not served nothing is acknowledged.
 --
 -- Nothing is noted for reconciliations: parts and records cannot lose each other.
 callbacks.reserve = function(keys, args)
