@@ -2,6 +2,8 @@
  *
  * A statement is SQL that both understand, with parameters $1, $2 … Statements are
  * queued; their rows have been handed over when `flush` returns. SQLite runs each at once, but inserts many rows by one; PostgreSQL gets many at a time.
+ * In a transaction nothing may follow what has failed but ROLLBACK: SQLite may have ended it (a full disk), and what followed
+ * would be stored.
  */
 #ifndef ARCHIVE_STORE_INTERNAL_H
 #define ARCHIVE_STORE_INTERNAL_H

@@ -157,15 +157,19 @@ static int run_one(struct sqlite *sqlite, const struct db_statement *wanted,
 
 /* ---- rows that wait ---- */
 
-/* The statement with ROWS times its VALUES. */
+#define INSERT "INSERT"
+
+/* The statement with ROWS times its VALUES. It has OR FAIL, so its first rows stay if a later one cannot be: none is kept of a
+ * batch that fails. Without, SQLite would copy each page that the statement changes, to be able to take back these rows alone. */
 static int prepare_many(struct sqlite *sqlite, struct waiting *waiting)
 {
-	const char *sql = waiting->statement->sql, *values = strstr(sql, "VALUES (") + 7;
+	const char *sql = waiting->statement->sql + strlen(INSERT);
+	const char *values = strstr(sql, "VALUES (") + 7;
 	const char *end = strchr(values, ')') + 1;
 	struct rt_buf text = { 0 };
 	int rc;
 
-	rt_buf_add(&text, sql, (size_t)(values - sql));
+	rt_buf_printf(&text, INSERT " OR FAIL%.*s", (int)(values - sql), sql);
 	for (size_t i = 0; i < ROWS; i++) {
 		rt_buf_printf(&text, "%s(", i == 0 ? "" : ", ");
 		for (size_t j = 0; j < waiting->columns; j++)

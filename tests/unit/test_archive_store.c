@@ -832,6 +832,127 @@ static void a_full_disk(void)
 	CU_ASSERT_EQUAL(FOUND(.status = 0), 40);
 }
 
+/* What no batch has written that failed. */
+static void nothing_but(size_t orders, const char *position_id)
+{
+	struct archive_position position = { .stream = "order:{0}:events" };
+
+	CU_ASSERT_EQUAL(archive_store_position(world.store, &position), RT_OK);
+	CU_ASSERT_STRING_EQUAL(position.id, position_id);
+	CU_ASSERT_EQUAL(FOUND(.status = 0), orders);
+	CU_ASSERT_EQUAL(FOUND(.customer_id = "carol"), orders);
+	CU_ASSERT_EQUAL(FOUND(.status = 2), 0);
+	CU_ASSERT_EQUAL(movements_of("tea").count, 0);
+}
+
+/* Orders by many customers: they are more than are inserted by one statement. */
+static void many_are_placed(int from, int to)
+{
+	for (int n = from; n < to; n++)
+		placed(order_id(n), rt_arena_printf(&world.arena, "customer %d", n == 25 ? 20 : n),
+		       "tea", rt_arena_printf(&world.arena, "%0250d", n), T0 + n);
+}
+
+/* A row in the middle of those that one statement inserts cannot be, and others of the batch follow: none is written. */
+static void a_statement_that_fails_half_way(void)
+{
+	char before[ARCHIVE_STREAM_ID];
+
+	placed(order_id(0), "carol", "tea", NULL, T0);
+	written();
+	memcpy(before, world.positions[0].id, sizeof(before));
+	run_sql("CREATE UNIQUE INDEX one_each ON orders (customer_id)");
+	happens(ARCHIVE_ORDER, "OrderReserved", order_id(0), 2, T0 + 1);
+	many_are_placed(1, 60);
+	CU_ASSERT_EQUAL(archive_store_write(world.store, &world.batch, &world.written), RT_INVALID);
+	CU_ASSERT_PTR_NOT_NULL(strstr(archive_store_error(world.store), "UNIQUE constraint"));
+	nothing_but(1, before);
+	/* Another batch, with the same store. */
+	world.batch.event_count = 0;
+	memcpy(world.positions[0].id, before, sizeof(before));
+	begin_batch();
+	many_are_placed(30, 31);
+	written();
+	CU_ASSERT_EQUAL(FOUND(.status = 0), 2);
+	/* All of them, when they may be. */
+	run_sql("DROP INDEX one_each");
+	happens(ARCHIVE_ORDER, "OrderReserved", order_id(0), 2, T0 + 1);
+	many_are_placed(1, 60);
+	written();
+	CU_ASSERT_EQUAL(world.written.orders, 58);
+	CU_ASSERT_EQUAL(world.written.repeats, 1);
+	CU_ASSERT_EQUAL(FOUND(.status = 0), 60);
+	CU_ASSERT_EQUAL(FOUND(.status = 2), 1);
+}
+
+static int pages_max; /* of a database that is opened; 0: any */
+
+static int bound_pages(sqlite3 *handle, const char **error, const struct sqlite3_api_routines *api)
+{
+	char *sql = rt_printf("PRAGMA max_page_count = %d", pages_max);
+	int rc = sqlite3_exec(handle, sql, NULL, NULL, NULL);
+
+	(void)error;
+	(void)api;
+	free(sql);
+	return rc;
+}
+
+static int page_count(void)
+{
+	sqlite3 *handle;
+	sqlite3_stmt *statement;
+	int count;
+
+	CU_ASSERT_EQUAL_FATAL(sqlite3_open(world.database, &handle), SQLITE_OK);
+	CU_ASSERT_EQUAL(sqlite3_prepare_v2(handle, "PRAGMA page_count", -1, &statement, NULL),
+			SQLITE_OK);
+	CU_ASSERT_EQUAL(sqlite3_step(statement), SQLITE_ROW);
+	count = sqlite3_column_int(statement, 0);
+	sqlite3_finalize(statement);
+	sqlite3_close(handle);
+	return count;
+}
+
+static void open_with_pages(int max)
+{
+	archive_store_close(world.store);
+	pages_max = max;
+	world.store = open_store(true);
+}
+
+/* The disk is full at each page that a batch needs, one after another: nothing of it is written, until all of it is. */
+static void a_disk_that_is_full_in_the_middle(void)
+{
+	char before[ARCHIVE_STREAM_ID];
+	int first, max, rc;
+
+	placed(order_id(0), "carol", "tea", NULL, T0);
+	written();
+	memcpy(before, world.positions[0].id, sizeof(before));
+	happens(ARCHIVE_ORDER, "OrderReserved", order_id(0), 2, T0 + 1);
+	happens(ARCHIVE_INVENTORY, "InventoryReserved", order_id(0), 1, T0 + 2);
+	many_are_placed(1, 60);
+	first = page_count();
+	CU_ASSERT_EQUAL_FATAL(sqlite3_auto_extension((void (*)(void))bound_pages), SQLITE_OK);
+	for (max = first;; max++) {
+		CU_ASSERT_FATAL(max < first + 100);
+		open_with_pages(max);
+		rc = archive_store_write(world.store, &world.batch, &world.written);
+		if (rc == RT_OK)
+			break;
+		CU_ASSERT_EQUAL(rc, RT_FULL);
+		CU_ASSERT_PTR_NOT_NULL(strstr(archive_store_error(world.store), "full"));
+		nothing_but(1, before);
+	}
+	sqlite3_reset_auto_extension();
+	CU_ASSERT(max - first > 2);
+	CU_ASSERT_EQUAL(world.written.orders, 59);
+	CU_ASSERT_EQUAL(FOUND(.status = 0), 60);
+	CU_ASSERT_EQUAL(FOUND(.status = 2), 1);
+	CU_ASSERT_EQUAL(movements_of("tea").count, 1);
+}
+
 /* A process is killed in the middle of writing, again and again: positions and effects agree. */
 static void killed_at_any_moment(void)
 {
@@ -1015,6 +1136,8 @@ static const struct test tests[] = {
 	{ "positions belong to the effects", positions_belong_to_the_effects },
 	{ "all of a batch or nothing", all_or_nothing },
 	{ "a full disk", a_full_disk },
+	{ "a statement that fails half way", a_statement_that_fails_half_way },
+	{ "a disk that is full in the middle", a_disk_that_is_full_in_the_middle },
 	{ "killed at any moment", killed_at_any_moment },
 	{ "gaps and unreadable entries are kept", gaps_and_unreadable_entries_are_kept },
 	{ "tables of a later version are left alone", tables_of_a_later_version_are_left_alone },
