@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store_content.h"
 #include "store_index.h"
 #include "store_internal.h"
 #include "store_life.h"
@@ -68,7 +69,7 @@ struct known {
 	size_t stored_life; /* bytes of its life, with the room in it */
 	bool stored_kept;   /* settled, and not dropped */
 	struct archive_text placed;
-	const Tandem__Order__V1__OrderContent *content;
+	const struct archive_content *content;
 };
 
 struct archive_store {
@@ -184,37 +185,28 @@ static struct known *find(struct archive_store *store, const struct archive_text
 	return known;
 }
 
-static void keep_lines(struct known *known, Tandem__Order__V1__OrderLine *const *lines, size_t n)
+static void keep_lines(struct known *known, const struct archive_content *content)
 {
-	size_t size = n * sizeof(*known->lines) + 1;
+	size_t n = content->line_count, size = n * sizeof(*known->lines) + 1;
 	char *at;
 
 	for (size_t i = 0; i < n; i++)
-		size += strlen(lines[i]->sku) + 1;
+		size += content->lines[i].sku.length;
 	free(known->lines);
 	known->lines = rt_alloc(size);
 	known->line_count = n;
 	at = (char *)&known->lines[n];
 	for (size_t i = 0; i < n; i++) {
-		size_t length = strlen(lines[i]->sku) + 1;
+		const struct archive_text *sku = &content->lines[i].sku;
 
-		memcpy(at, lines[i]->sku, length);
+		memcpy(at, sku->data, sku->length);
 		known->lines[i] =
-			(struct line){ .key = archive_key(KEY_SKU, lines[i]->sku, length - 1),
+			(struct line){ .key = archive_key(KEY_SKU, sku->data, sku->length),
 				       .sku = at,
-				       .quantity = lines[i]->quantity,
-				       .sku_length = (uint32_t)(length - 1) };
-		at += length;
+				       .quantity = content->lines[i].quantity,
+				       .sku_length = (uint32_t)sku->length };
+		at += sku->length;
 	}
-}
-
-static const Tandem__Order__V1__OrderContent *content_of(struct archive_store *store,
-							 const void *data, size_t length)
-{
-	const Tandem__Order__V1__OrderPlaced *placed = tandem__order__v1__order_placed__unpack(
-		rt_arena_allocator(&store->arena), length, data);
-
-	return placed != NULL ? placed->content : NULL;
 }
 
 /* The status that has a posting. */
@@ -246,7 +238,7 @@ static void read_known(const struct db_value *columns, void *user)
 {
 	const struct looked_up *looked_up = user;
 	struct known *known = looked_up->known;
-	const Tandem__Order__V1__OrderContent *content;
+	const struct archive_content *content;
 	struct archive_life_reader reader = archive_life_read(columns[9].data, columns[9].length);
 	struct archive_event event;
 	enum archive_kind kind;
@@ -271,9 +263,10 @@ static void read_known(const struct db_value *columns, void *user)
 	known->stored_kept = is_kept(known);
 	if (!known->has_placed)
 		return;
-	content = content_of(looked_up->store, columns[8].data, columns[8].length);
+	content = archive_content_read(&(struct archive_text){ columns[8].data, columns[8].length },
+				       &looked_up->store->arena);
 	if (content != NULL)
-		keep_lines(known, content->lines, content->n_lines);
+		keep_lines(known, content);
 }
 
 static bool concerns_order(const struct archive_event *event)
@@ -427,16 +420,16 @@ static void complete(struct archive_store *store, struct known *known, int64_t p
 static void apply_placed(struct archive_store *store, struct known *known,
 			 const struct archive_event *event)
 {
-	const Tandem__Order__V1__OrderContent *content;
+	const struct archive_content *content;
 
 	if (known->has_placed)
 		return;
-	content = content_of(store, event->data.data, event->data.length);
+	content = archive_content_read(&event->data, &store->arena);
 	if (content != NULL) {
 		known->has_placed = true;
 		known->placed = event->data;
 		known->content = content;
-		keep_lines(known, content->lines, content->n_lines);
+		keep_lines(known, content);
 		if (known->no != 0)
 			complete(store, known, event->time_ms);
 	}
@@ -581,32 +574,33 @@ static void note_posting(struct archive_store *store, int64_t no, int64_t key)
 
 static void note_content(struct archive_store *store, const struct known *known)
 {
-	const Tandem__Order__V1__OrderContent *content = known->content;
+	const struct archive_content *content = known->content;
 
 	note_posting(store, known->no,
-		     archive_key(KEY_CUSTOMER, content->customer_id, strlen(content->customer_id)));
+		     archive_key(KEY_CUSTOMER, content->customer.data, content->customer.length));
 	for (size_t i = 0; i < known->line_count; i++)
 		note_posting(store, known->no, known->lines[i].key);
-	for (size_t i = 0; i < content->n_labels; i++)
+	for (size_t i = 0; i < content->label_count; i++)
 		note_posting(
 			store, known->no,
-			archive_key_of_label(content->labels[i]->key, content->labels[i]->value));
+			archive_key_of_label(&content->labels[i].key, &content->labels[i].value));
 }
 
 static int put_new(struct archive_store *store, struct known *known, int partition)
 {
-	const char *customer = known->content != NULL ? known->content->customer_id : NULL;
+	struct db_value customer = { .type = DB_NULL };
 
+	if (known->content != NULL)
+		customer = (struct db_value){ .type = DB_TEXT,
+					      .data = known->content->customer.data,
+					      .length = known->content->customer.length };
 	note_posting(store, known->no, known->key);
 	if (known->content != NULL)
 		note_content(store, known);
 	if (known->no >= store->segments.first_no[store->segments.count - 1])
 		store->segments.orders++;
 	store->last_no = RT_MAX(store->last_no, known->no);
-	return PUT(store, sql_put_order, db_number(known->no), db_text(known->order_id),
-		   { .type = customer != NULL ? DB_TEXT : DB_NULL,
-		     .data = customer,
-		     .length = customer != NULL ? strlen(customer) : 0 },
+	return PUT(store, sql_put_order, db_number(known->no), db_text(known->order_id), customer,
 		   db_number(partition), db_number(known->status), db_number(known->settled),
 		   db_number(known->dropped), db_number((int64_t)known->version),
 		   db_number((int64_t)known->stock_version), db_number(known->stock_state),

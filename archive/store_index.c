@@ -43,11 +43,12 @@ int64_t archive_key(enum archive_key_kind kind, const char *text, size_t length)
 	return key_from(kind, hash(HASH_START, text, length));
 }
 
-/* The end of the key is hashed, too: "a" "bc" is not "ab" "c". */
-int64_t archive_key_of_label(const char *key, const char *value)
+/* A NUL between them is hashed, too: "a" "bc" is not "ab" "c". */
+int64_t archive_key_of_label(const struct archive_text *key, const struct archive_text *value)
 {
-	return key_from(KEY_LABEL,
-			hash(hash(HASH_START, key, strlen(key) + 1), value, strlen(value)));
+	uint64_t h = hash(HASH_START, key->data, key->length);
+
+	return key_from(KEY_LABEL, hash(hash(h, "", 1), value->data, value->length));
 }
 
 int64_t archive_key_of_status(int status)

@@ -31,7 +31,7 @@ enum archive_key_kind {
 #define ARCHIVE_KIND_BITS 3 /* 16 bits are left for the segment */
 
 int64_t archive_key(enum archive_key_kind kind, const char *text, size_t length);
-int64_t archive_key_of_label(const char *key, const char *value);
+int64_t archive_key_of_label(const struct archive_text *key, const struct archive_text *value);
 /* Of a status in which an order stays. Those that may still leave theirs have an index of their own. */
 int64_t archive_key_of_status(int status);
 static inline int64_t archive_key_of(int kind, uint64_t hash)

@@ -96,7 +96,9 @@ static int64_t key_for(const struct archive_filter *filter)
 	if (filter->customer_id != NULL)
 		return archive_key(KEY_CUSTOMER, filter->customer_id, strlen(filter->customer_id));
 	if (filter->label_key != NULL)
-		return archive_key_of_label(filter->label_key, filter->label_value);
+		return archive_key_of_label(
+			&(struct archive_text){ filter->label_key, strlen(filter->label_key) },
+			&(struct archive_text){ filter->label_value, strlen(filter->label_value) });
 	if (filter->sku != NULL)
 		return archive_key(KEY_SKU, filter->sku, strlen(filter->sku));
 	if (filter->status == 0)

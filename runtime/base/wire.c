@@ -14,24 +14,13 @@
 
 #include "text.h"
 
-enum wire_type { VARINT = 0, FIXED64 = 1, LENGTH = 2, FIXED32 = 5 };
-
-struct cursor {
-	const uint8_t *at, *end;
-};
-struct record {
-	uint32_t number;
-	unsigned wire;
-	const uint8_t *value; /* LENGTH: what the length counts */
-	size_t length;
-};
 struct walk {
 	struct rt_wire_fault *fault;
 	size_t fields;
 };
 
 /* At most 10 bytes; the bits above 64 are dropped, as everyone does. */
-static bool read_varint(struct cursor *cursor, uint64_t *ret)
+static bool read_varint(struct rt_wire_cursor *cursor, uint64_t *ret)
 {
 	uint64_t value = 0;
 
@@ -51,7 +40,7 @@ static bool read_varint(struct cursor *cursor, uint64_t *ret)
 	return false;
 }
 
-static bool skip(struct cursor *cursor, uint64_t length)
+static bool skip(struct rt_wire_cursor *cursor, uint64_t length)
 {
 	if (length > (uint64_t)(cursor->end - cursor->at))
 		return false;
@@ -59,7 +48,7 @@ static bool skip(struct cursor *cursor, uint64_t length)
 	return true;
 }
 
-static bool read_record(struct cursor *cursor, struct record *record)
+bool rt_wire_read(struct rt_wire_cursor *cursor, struct rt_wire_record *ret)
 {
 	const uint8_t *start = cursor->at;
 	uint64_t tag, n;
@@ -69,33 +58,33 @@ static bool read_record(struct cursor *cursor, struct record *record)
 	/* Field numbers have 29 bits and begin at 1; a tag takes 5 bytes at most. */
 	if (tag >> 3 == 0 || tag >> 3 > 0x1fffffff || cursor->at - start > 5)
 		return false;
-	record->number = (uint32_t)(tag >> 3);
-	record->wire = (unsigned)(tag & 7);
-	record->value = cursor->at;
-	switch (record->wire) {
-	case VARINT:
-		if (!read_varint(cursor, &n))
+	ret->number = (uint32_t)(tag >> 3);
+	ret->wire = (unsigned)(tag & 7);
+	ret->value = cursor->at;
+	switch (ret->wire) {
+	case RT_WIRE_VARINT:
+		if (!read_varint(cursor, &ret->varint))
 			return false;
 		break;
-	case FIXED64:
+	case RT_WIRE_FIXED64:
 		if (!skip(cursor, 8))
 			return false;
 		break;
-	case FIXED32:
+	case RT_WIRE_FIXED32:
 		if (!skip(cursor, 4))
 			return false;
 		break;
-	case LENGTH:
+	case RT_WIRE_LENGTH:
 		if (!read_varint(cursor, &n))
 			return false;
-		record->value = cursor->at;
+		ret->value = cursor->at;
 		if (!skip(cursor, n))
 			return false;
 		break;
 	default: /* groups, and the two that do not exist */
 		return false;
 	}
-	record->length = (size_t)(cursor->at - record->value);
+	ret->length = (size_t)(cursor->at - ret->value);
 	return true;
 }
 
@@ -105,17 +94,17 @@ static unsigned wire_type_of(ProtobufCType type)
 	case PROTOBUF_C_TYPE_SFIXED32:
 	case PROTOBUF_C_TYPE_FIXED32:
 	case PROTOBUF_C_TYPE_FLOAT:
-		return FIXED32;
+		return RT_WIRE_FIXED32;
 	case PROTOBUF_C_TYPE_SFIXED64:
 	case PROTOBUF_C_TYPE_FIXED64:
 	case PROTOBUF_C_TYPE_DOUBLE:
-		return FIXED64;
+		return RT_WIRE_FIXED64;
 	case PROTOBUF_C_TYPE_STRING:
 	case PROTOBUF_C_TYPE_BYTES:
 	case PROTOBUF_C_TYPE_MESSAGE:
-		return LENGTH;
+		return RT_WIRE_LENGTH;
 	default:
-		return VARINT;
+		return RT_WIRE_VARINT;
 	}
 }
 
@@ -136,11 +125,11 @@ static void prepend(struct rt_wire_fault *fault, const char *name, long index)
 /* The index of the one at `value` among the fields `number`. */
 static long index_of(const uint8_t *data, const uint8_t *end, uint32_t number, const uint8_t *value)
 {
-	struct cursor cursor = { data, end };
-	struct record record;
+	struct rt_wire_cursor cursor = { data, end };
+	struct rt_wire_record record;
 	long index = 0;
 
-	while (cursor.at < end && read_record(&cursor, &record) && record.value != value) {
+	while (cursor.at < end && rt_wire_read(&cursor, &record) && record.value != value) {
 		if (record.number == number)
 			index++;
 	}
@@ -154,15 +143,15 @@ static bool refuse(struct walk *walk, const char *what)
 }
 
 /* The length must be that of whole numbers. */
-static bool packed_fine(ProtobufCType type, const struct record *record)
+static bool packed_fine(ProtobufCType type, const struct rt_wire_record *record)
 {
-	struct cursor cursor = { record->value, record->value + record->length };
+	struct rt_wire_cursor cursor = { record->value, record->value + record->length };
 	uint64_t ignored;
 
 	switch (wire_type_of(type)) {
-	case FIXED32:
+	case RT_WIRE_FIXED32:
 		return record->length % 4 == 0;
-	case FIXED64:
+	case RT_WIRE_FIXED64:
 		return record->length % 8 == 0;
 	default:
 		while (cursor.at < cursor.end) {
@@ -177,13 +166,13 @@ static bool check_message(struct walk *walk, const ProtobufCMessageDescriptor *d
 			  const uint8_t *data, size_t length, int depth);
 
 static bool check_field(struct walk *walk, const ProtobufCFieldDescriptor *field,
-			const struct record *record, int depth)
+			const struct rt_wire_record *record, int depth)
 {
 	unsigned expected = wire_type_of(field->type);
 
 	if (record->wire != expected) {
 		/* A sender may pack numbers, however they are declared. */
-		if (record->wire != LENGTH || field->label != PROTOBUF_C_LABEL_REPEATED)
+		if (record->wire != RT_WIRE_LENGTH || field->label != PROTOBUF_C_LABEL_REPEATED)
 			return refuse(walk, "has the wrong wire type");
 		if (!packed_fine(field->type, record))
 			return refuse(walk, "holds malformed packed numbers");
@@ -219,12 +208,12 @@ static const ProtobufCFieldDescriptor *field_of(const ProtobufCMessageDescriptor
 static bool check_message(struct walk *walk, const ProtobufCMessageDescriptor *descriptor,
 			  const uint8_t *data, size_t length, int depth)
 {
-	struct cursor cursor = { data, data + length };
+	struct rt_wire_cursor cursor = { data, data + length };
 	const ProtobufCFieldDescriptor *field = NULL;
-	struct record record;
+	struct rt_wire_record record;
 
 	while (cursor.at < cursor.end) {
-		if (!read_record(&cursor, &record))
+		if (!rt_wire_read(&cursor, &record))
 			return refuse(walk, "is malformed or cut off");
 		if (++walk->fields > RT_WIRE_FIELDS_MAX)
 			return refuse(walk, "has too many fields");

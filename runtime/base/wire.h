@@ -25,4 +25,24 @@ struct rt_wire_fault {
 bool rt_wire_check(const ProtobufCMessageDescriptor *descriptor, const uint8_t *data, size_t length,
 		   struct rt_wire_fault *fault);
 
+/* A message field by field, for who needs few of them and no memory for it. */
+enum rt_wire_type {
+	RT_WIRE_VARINT = 0,
+	RT_WIRE_FIXED64 = 1,
+	RT_WIRE_LENGTH = 2,
+	RT_WIRE_FIXED32 = 5
+};
+struct rt_wire_cursor {
+	const uint8_t *at, *end;
+};
+struct rt_wire_record {
+	uint32_t number;
+	unsigned wire;
+	uint64_t varint;      /* RT_WIRE_VARINT: its value */
+	const uint8_t *value; /* RT_WIRE_LENGTH: what the length counts */
+	size_t length;
+};
+/* Reads the record that is next, where at < end. False: it is malformed or cut off. */
+bool rt_wire_read(struct rt_wire_cursor *cursor, struct rt_wire_record *ret);
+
 #endif

@@ -1,12 +1,16 @@
 /* fuzz_wire.c - bytes as a message of every kind that comes from outside: events, details of errors,
  * requests. What rt_wire_check accepts, and protobuf-c can unpack, must print as JSON and as text, and pass or fail the
- * check of the contract's limits. What the check of packed orders accepts must pass all of that. The first byte
- * selects the kind. */
+ * check of the contract's limits. What the check of packed orders accepts must pass all of that. What the archive reads of an
+ * OrderPlaced must be what protobuf-c reads. The first byte selects the kind. */
+#include <string.h>
+
+#include "archive/store_content.h"
 #include "base/base.h"
 #include "check.h"
 #include "ctl/ctl.h"
 #include "fuzz.h"
 #include "tandem/inventory/v1/inventory_service.pb-c.h"
+#include "tandem/order/v1/order_events.pb-c.h"
 #include "tandem/order/v1/order_service.pb-c.h"
 
 static const ProtobufCMessageDescriptor *pick(uint8_t which)
@@ -95,19 +99,57 @@ static bool accepted_packed(const ProtobufCMessageDescriptor *descriptor, const 
 	       check_packed_order(data, size, ret_wait);
 }
 
+static bool is(const struct archive_text *text, const char *expected)
+{
+	return text->length == strlen(expected) && memcmp(text->data, expected, text->length) == 0;
+}
+
+/* `expected`: NULL if protobuf-c reads none. */
+static void must_be(const struct archive_content *content,
+		    const Tandem__Order__V1__OrderContent *expected)
+{
+	FUZZ_MUST((content != NULL) == (expected != NULL));
+	if (content == NULL || expected == NULL)
+		return;
+	FUZZ_MUST(is(&content->customer, expected->customer_id));
+	FUZZ_MUST(content->line_count == expected->n_lines);
+	FUZZ_MUST(content->label_count == expected->n_labels);
+	for (size_t i = 0; i < content->line_count; i++)
+		FUZZ_MUST(is(&content->lines[i].sku, expected->lines[i]->sku) &&
+			  content->lines[i].quantity == expected->lines[i]->quantity);
+	for (size_t i = 0; i < content->label_count; i++)
+		FUZZ_MUST(is(&content->labels[i].key, expected->labels[i]->key) &&
+			  is(&content->labels[i].value, expected->labels[i]->value));
+}
+
+/* `message`: what rt_wire_check has accepted; NULL: it has not, and only must it be survived. */
+static void read_placed(const uint8_t *data, size_t size, const ProtobufCMessage *message)
+{
+	const struct archive_text text = { (const char *)data, size };
+	struct rt_arena arena = { 0 };
+	const struct archive_content *content = archive_content_read(&text, &arena);
+
+	if (message != NULL)
+		must_be(content, ((const Tandem__Order__V1__OrderPlaced *)message)->content);
+	rt_arena_done(&arena);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const ProtobufCMessageDescriptor *descriptor = size > 0 ? pick(data[0]) : NULL;
 	struct rt_status status = { 0 };
 	struct rt_wire_fault fault;
 	ProtobufCMessage *message;
-	bool packed, wait = false;
+	bool packed, placed, wait = false;
 
 	if (descriptor == NULL)
 		return -1;
 	data++;
 	size--;
 	packed = accepted_packed(descriptor, data, size, &wait);
+	placed = descriptor == &tandem__order__v1__order_placed__descriptor;
+	if (placed)
+		read_placed(data, size, NULL);
 	if (!rt_wire_check(descriptor, data, size, &fault)) {
 		FUZZ_MUST(!packed);
 		FUZZ_MUST(fault.what != NULL && rt_text_printable(fault.field, NULL));
@@ -118,6 +160,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		FUZZ_MUST(!packed);
 		return 0;
 	}
+	if (placed)
+		read_placed(data, size, message);
 	show(message, false);
 	show(message, true);
 	if (packed)

@@ -720,7 +720,8 @@ static void make_version_1(const int *orders, size_t count)
 {
 	const int64_t keys[] = { archive_key(KEY_CUSTOMER, "carol", 5),
 				 archive_key(KEY_SKU, "tea", 3),
-				 archive_key_of_label("shop", "north") };
+				 archive_key_of_label(&(struct archive_text){ "shop", 4 },
+						      &(struct archive_text){ "north", 5 }) };
 
 	archive_store_close(world.store);
 	run_sql("DROP INDEX orders_dropped; DELETE FROM schema WHERE version > 1; DELETE FROM "
