@@ -33,7 +33,6 @@
 #include "tandem/order/v1/order_events.pb-c.h"
 #include "turns.h"
 
-#define ENTRIES_MAX   256 /* of each stream in a read */
 #define BLOCK_MS      5000
 #define CONFIRM_MS    1000
 #define AGAIN_MIN_MS  200 /* between tries while the database is away: doubles up to … */
@@ -88,6 +87,7 @@ struct archive_partition {
 	struct rt_redis_op read_op;
 	char *own_stream, consumer[96];
 	enum state state;
+	size_t asked; /* entries of each stream, at most */
 	struct stream streams[ARCHIVE_STREAMS];
 	struct batch batch;
 	struct rt_timer timer, confirm_timer;
@@ -578,6 +578,21 @@ static struct stream *stream_called(struct archive_partition *partition, const r
 	return NULL;
 }
 
+static bool add_entries(struct archive_partition *partition, struct stream *stream,
+			const redisReply *entries)
+{
+	struct batch *batch = &partition->batch;
+	const int64_t *events = &batch->positions[stream->context].events, before = *events;
+
+	for (size_t i = 0; i < entries->elements; i++)
+		if (!add_entry(stream, batch, entries->element[i]))
+			return false;
+	stream->turn.more = entries->elements >= partition->asked;
+	stream->turn.entries = entries->elements;
+	stream->turn.events = (size_t)(*events - before);
+	return true;
+}
+
 /* [[stream, [entry, …]], …] */
 static bool fill_batch(struct archive_partition *partition, const redisReply *reply)
 {
@@ -585,19 +600,14 @@ static bool fill_batch(struct archive_partition *partition, const redisReply *re
 
 	batch->begun = true;
 	for (size_t i = 0; i < reply->elements; i++) {
-		const redisReply *part = reply->element[i], *entries;
+		const redisReply *part = reply->element[i];
 		struct stream *stream;
 
 		if (!rt_reply_is_array(part, 2) || !rt_reply_is_array(part->element[1], 0))
 			return false;
 		stream = stream_called(partition, part->element[0]);
-		if (stream == NULL)
+		if (stream == NULL || !add_entries(partition, stream, part->element[1]))
 			return false;
-		entries = part->element[1];
-		stream->turn.more = entries->elements >= ENTRIES_MAX;
-		for (size_t j = 0; j < entries->elements; j++)
-			if (!add_entry(stream, batch, entries->element[j]))
-				return false;
 	}
 	return true;
 }
@@ -865,9 +875,11 @@ static void read_on(struct archive_partition *partition)
 	struct rt_args args = { .count = 0 };
 
 	RT_FAILPOINT("archive.read");
+	partition->asked = archive_turn_entries(&partition->streams[ARCHIVE_ORDER].turn,
+						&partition->streams[ARCHIVE_INVENTORY].turn, turn);
 	rt_args_str(&args, "XREAD");
 	rt_args_str(&args, "COUNT");
-	rt_args_int(&args, ENTRIES_MAX);
+	rt_args_int(&args, (int64_t)partition->asked);
 	if (turn == ARCHIVE_READ_NONE) { /* nothing is there that is known of */
 		rt_args_str(&args, "BLOCK");
 		rt_args_int(&args, BLOCK_MS);

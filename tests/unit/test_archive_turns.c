@@ -16,52 +16,60 @@ static void test_turns(void)
 		enum archive_turns next;
 	} rows[] = {
 		{ "both are read to their ends",
-		  { false, 7 },
-		  { false, 9 },
+		  { .more = false, .ms = 7 },
+		  { .more = false, .ms = 9 },
 		  10,
 		  ARCHIVE_READ_NONE },
-		{ "the orders are behind", { true, 7 }, { false, 9 }, 10, ARCHIVE_READ_ORDERS },
+		{ "the orders are behind",
+		  { .more = true, .ms = 7 },
+		  { .more = false, .ms = 9 },
+		  10,
+		  ARCHIVE_READ_ORDERS },
 		{ "both have more, the orders are behind",
-		  { true, 7 },
-		  { true, 9 },
+		  { .more = true, .ms = 7 },
+		  { .more = true, .ms = 9 },
 		  10,
 		  ARCHIVE_READ_ORDERS },
 		{ "both have more, inventory is behind",
-		  { true, 9 },
-		  { true, 7 },
+		  { .more = true, .ms = 9 },
+		  { .more = true, .ms = 7 },
 		  10,
 		  ARCHIVE_READ_INVENTORY },
 		{ "at the same time the answers are wanted",
-		  { true, 9 },
-		  { true, 9 },
+		  { .more = true, .ms = 9 },
+		  { .more = true, .ms = 9 },
 		  10,
 		  ARCHIVE_READ_INVENTORY },
 		{ "inventory is behind, and has no more: it may have by now",
-		  { true, 9 },
-		  { false, 7 },
+		  { .more = true, .ms = 9 },
+		  { .more = false, .ms = 7 },
 		  10,
 		  ARCHIVE_READ_BOTH },
 		{ "inventory is ahead, the orders have no more: they may have by now",
-		  { false, 7 },
-		  { true, 9 },
+		  { .more = false, .ms = 7 },
+		  { .more = true, .ms = 9 },
 		  10,
 		  ARCHIVE_READ_BOTH },
 		{ "enough, and the orders are ahead",
-		  { true, 9 },
-		  { true, 7 },
+		  { .more = true, .ms = 9 },
+		  { .more = true, .ms = 7 },
 		  ENOUGH,
 		  ARCHIVE_READ_NONE },
 		{ "enough, but the orders are behind",
-		  { true, 7 },
-		  { true, 9 },
+		  { .more = true, .ms = 7 },
+		  { .more = true, .ms = 9 },
 		  ENOUGH,
 		  ARCHIVE_READ_ORDERS },
 		{ "enough, and no more orders are there",
-		  { false, 7 },
-		  { true, 9 },
+		  { .more = false, .ms = 7 },
+		  { .more = true, .ms = 9 },
 		  ENOUGH,
 		  ARCHIVE_READ_NONE },
-		{ "too many, whoever is behind", { true, 7 }, { true, 9 }, MAX, ARCHIVE_READ_NONE },
+		{ "too many, whoever is behind",
+		  { .more = true, .ms = 7 },
+		  { .more = true, .ms = 9 },
+		  MAX,
+		  ARCHIVE_READ_NONE },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++)
@@ -78,7 +86,7 @@ static void test_side_by_side(void)
 	const uint64_t end = 1000;
 
 	for (size_t i = 0; i < RT_LENGTH(strides); i++) {
-		struct archive_turn orders = { true, 0 }, inventory = { true, 0 };
+		struct archive_turn orders = { .more = true }, inventory = orders;
 		size_t reads = 0;
 		enum archive_turns next;
 
@@ -96,7 +104,94 @@ static void test_side_by_side(void)
 	}
 }
 
+static void test_entries(void)
+{
+	static const struct {
+		const char *what;
+		struct archive_turn orders, inventory;
+		enum archive_turns turn;
+		size_t entries;
+	} rows[] = {
+		{ "nothing is known yet", { .ms = 0 }, { .ms = 0 }, ARCHIVE_READ_BOTH, 256 },
+		{ "nothing is there",
+		  { .entries = 5, .events = 5 },
+		  { .entries = 5, .events = 5 },
+		  ARCHIVE_READ_NONE,
+		  256 },
+		{ "small entries, of one",
+		  { .entries = 256, .events = 300 },
+		  { .ms = 0 },
+		  ARCHIVE_READ_ORDERS,
+		  256 },
+		{ "entries that could not be read",
+		  { .entries = 9 },
+		  { .entries = 9 },
+		  ARCHIVE_READ_BOTH,
+		  256 },
+		{ "large ones, of both",
+		  { .entries = 10, .events = 1000 },
+		  { .entries = 10, .events = 500 },
+		  ARCHIVE_READ_BOTH,
+		  80 },
+		{ "inventory's are larger",
+		  { .entries = 10, .events = 1000 },
+		  { .entries = 10, .events = 2000 },
+		  ARCHIVE_READ_BOTH,
+		  40 },
+		{ "the orders alone",
+		  { .entries = 10, .events = 1000 },
+		  { .entries = 10, .events = 2000 },
+		  ARCHIVE_READ_ORDERS,
+		  8 },
+		{ "inventory alone",
+		  { .entries = 10, .events = 1000 },
+		  { .entries = 10, .events = 2000 },
+		  ARCHIVE_READ_INVENTORY,
+		  4 },
+		{ "one at least",
+		  { .entries = 1, .events = 5000 },
+		  { .ms = 0 },
+		  ARCHIVE_READ_ORDERS,
+		  1 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++)
+		TEST_ROW(archive_turn_entries(&rows[i].orders, &rows[i].inventory, rows[i].turn) ==
+				 rows[i].entries,
+			 rows[i].what);
+}
+
+/* Streams that have more and more, in entries of 100 events, of which inventory's last as long as two of the orders': when a
+ * batch is large enough inventory is not ahead, and the orders are by a step at most. */
+static void test_batches_end_evenly(void)
+{
+	struct archive_turn orders = { .more = true }, inventory = orders;
+
+	for (int batch = 0; batch < 50; batch++) {
+		enum archive_turns next = ARCHIVE_READ_BOTH;
+		size_t events = 0;
+
+		while (next != ARCHIVE_READ_NONE) {
+			size_t entries = archive_turn_entries(&orders, &inventory, next);
+
+			if ((next & ARCHIVE_READ_ORDERS) != 0)
+				orders = (struct archive_turn){ true, orders.ms + entries, entries,
+								100 * entries };
+			if ((next & ARCHIVE_READ_INVENTORY) != 0)
+				inventory = (struct archive_turn){ true, inventory.ms + 2 * entries,
+								   entries, 100 * entries };
+			events += 100 * entries * (next == ARCHIVE_READ_BOTH ? 2 : 1);
+			next = archive_next_turn(&orders, &inventory, events);
+		}
+		CU_ASSERT(events >= ENOUGH && events < MAX);
+		CU_ASSERT(orders.ms >= inventory.ms);
+		CU_ASSERT(100 * (orders.ms - inventory.ms) <= ARCHIVE_EVENTS_STEP);
+	}
+}
+
 static const struct test tests[] = {
+	{ "how many entries are read", test_entries },
+	{ "batches end evenly", test_batches_end_evenly },
 	{ "what is read next", test_turns },
 	{ "streams with unequal entries are read side by side", test_side_by_side },
 };
