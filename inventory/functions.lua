@@ -986,7 +986,7 @@ end
 --   groups     by the number of a partition: its orders, from `first` to `last` of the call; own (its keys), p (the number), stream,
 --              generation; events, m of them; pairs for HSET of as many records
 --   places     by the number of a partition: stock of these orders. own; orders, n ids that have a part there, and at, their
---              numbers in the call; skus and sku_count; parts, pairs for HSET, and part_count; newer, generations to note
+--              numbers in the call; skus and sku_count; parts, pairs for HSET, and part_count
 --   list       the places that this call concerns, count of them
 --   lines      of each order, as lines_of has them
 --   heads      of each, ' <p> <now_ms> ', which follows a part's state
@@ -996,25 +996,28 @@ end
 local together = { groups = {}, places = {}, list = {}, count = 0, lines = {}, heads = {}, begun = {}, dropped = {},
 	counters = {}, known = {}, known_count = 0 }
 
--- The lines 'sku=quantity@q …', or 'sku=quantity …' of an order that is not split: `list`, flat { sku, quantity, … }; `at`, the
--- partition of each, or ''; and `parts`, for each partition its text and its skus; `whole`: it is not split. Cached, since many
--- orders have the same lines.
+-- The lines 'sku=quantity@q …', or 'sku=quantity …' of an order that is not split, as a flat list { sku, quantity, … }. If all are in
+-- one partition, q is that, or '' if it is not split, and part their text there; else `at` is the partition of each, and `parts` is
+-- flat { q, text, … }. Cached, since many orders have the same lines: in few tables, through which Lua's collector goes again and again.
 function together.lines_of(text)
-	local list, at, parts, seen = {}, {}, {}, {}
+	local lines, at, parts, seen = {}, {}, {}, {}
 	for sku, quantity, q in string.gmatch(text, '([^ =]+)=(%d+)@?(%d*)') do
-		local part = seen[q]
-		list[#list + 1], list[#list + 2], at[#at + 1] = sku, quantity + 0, q
-		if not part then
-			part = { q = q, text = sku .. '=' .. quantity, skus = { sku } }
-			seen[q], parts[#parts + 1] = part, part
+		local part, k = sku .. '=' .. quantity, seen[q]
+		lines[#lines + 1], lines[#lines + 2], at[#at + 1] = sku, quantity + 0, q
+		if k then
+			parts[k] = parts[k] .. ' ' .. part
 		else
-			part.text, part.skus[#part.skus + 1] = part.text .. ' ' .. sku .. '=' .. quantity, sku
+			seen[q], parts[#parts + 1], parts[#parts + 2] = #parts + 2, q, part
 		end
+	end
+	if parts[3] then
+		lines.at, lines.parts = at, parts
+	else
+		lines.q, lines.part = parts[1], parts[2]
 	end
 	if together.known_count >= LINES_MAX then
 		together.known, together.known_count = {}, 0
 	end
-	local lines = { text = text, list = list, at = at, parts = parts, whole = at[1] == '' }
 	together.known[text], together.known_count = lines, together.known_count + 1
 	return lines
 end
@@ -1026,7 +1029,7 @@ function together.open(q)
 		place = { own = own_keys('inventory:{' .. q .. '}:events'), orders = {}, at = {}, skus = {}, parts = {} }
 		together.places[q] = place
 	end
-	place.open, place.n, place.sku_count, place.part_count, place.newer = true, 0, 0, 0, nil
+	place.open, place.n, place.sku_count, place.part_count = true, 0, 0, 0
 	together.count = together.count + 1
 	together.list[together.count] = place
 	return place
@@ -1046,30 +1049,28 @@ function together.begin()
 end
 
 -- Adds order i of partition p, which has these lines, to the places where its stock is.
-function together.add(i, order_id, of_order, p)
-	local counters, places, parts, whole = together.counters, together.places, of_order.parts, of_order.whole
-	for j = 1, #parts do
-		local q, skus = whole and p or parts[j].q, parts[j].skus
+function together.add(i, order_id, lines, p)
+	local counters, places, all = together.counters, together.places, lines.q
+	for j = 1, #lines, 2 do
+		local sku, q = lines[j], all == '' and p or all or lines.at[(j + 1) / 2]
 		local place = places[q]
 		if not place or not place.open then
 			place = together.open(q)
 		end
-		if not whole then
-			local m = place.n + 1
-			place.n, place.orders[m], place.at[m] = m, order_id, i
+		local m = place.n
+		if all ~= '' and (m == 0 or place.at[m] ~= i) then
+			place.n, place.orders[m + 1], place.at[m + 1] = m + 1, order_id, i
 		end
-		for k = 1, #skus do
-			local sku = skus[k]
-			if counters[sku] == nil then
-				local m = place.sku_count + 1
-				place.sku_count, place.skus[m], counters[sku] = m, sku, false
-			end
+		if counters[sku] == nil then
+			m = place.sku_count + 1
+			place.sku_count, place.skus[m], counters[sku] = m, sku, false
 		end
 	end
 end
 
--- Reads the group of a partition's orders, and their records. None is served if their generation is an older one. It is an error, as
--- long as nothing is written, if their events cannot be published.
+-- Reads the group of a partition's orders, and their records. None is served if their generation is not the partition's. If it is,
+-- no other partition knows a newer one: it is noted here first, and both are in one Redis. It is an error, as long as nothing is
+-- written, if their events cannot be published.
 function together.read_group(stream, first, last, generation, args, ids, now_ms)
 	local p = match(stream, '{(%d+)}')
 	local group, begun, dropped, heads = together.groups[p], together.begun, together.dropped, together.heads
@@ -1079,52 +1080,28 @@ function together.read_group(stream, first, last, generation, args, ids, now_ms)
 	end
 	local kept = call('MGET', group.own.generation, group.own.dropped_until_split)
 	local values = call('HMGET', group.own.r, unpack(args, ids + first, ids + last))
-	local older, head = generation + 0 < tonumber(kept[1] or 0), ' ' .. p .. ' ' .. now_ms .. ' '
-	group.first, group.last, group.generation, group.m = first, last, generation, 0
+	local other, head = generation ~= '' and generation ~= kept[1], ' ' .. p .. ' ' .. now_ms .. ' '
+	group.first, group.last, group.m = first, last, 0
 	group.events.detailed, group.stream = false, open_stream(stream)
 	for i = first, last do
-		records[i], begun[i], dropped[i], heads[i] = values[i - first + 1], older, kept[2] or '', head
+		records[i], begun[i], dropped[i], heads[i] = values[i - first + 1], other, kept[2] or '', head
 	end
 	return group
 end
 
--- Reads from Redis what the call needs of a partition: parts that are there already are of somebody who has begun, or has gone on
--- with a newer generation.
-function together.read_place(place, groups, partitions)
+-- Reads from Redis what the call needs of a partition: parts that are there already are of somebody who has begun.
+function together.read_place(place)
 	local begun, at = together.begun, place.at
 	read_counters(place.own.stock, place.skus, place.sku_count, together.counters)
 	if place.n == 0 then
 		return
 	end
-	local generations = call('HMGET', place.own.generations, unpack(partitions))
 	local parts = call('HMGET', place.own.parts, unpack(place.orders, 1, place.n))
 	for k = 1, place.n do
 		if parts[k] then
 			begun[at[k]] = true
 		end
 	end
-	for g = 1, #groups do
-		local known, group = tonumber(generations[g] or 0), groups[g]
-		if group.generation + 0 ~= known then
-			together.note_generation(place, group, known)
-		end
-	end
-end
-
--- A generation that is newer than the one which is known at the place is noted there, for an older one nothing is served.
-function together.note_generation(place, group, known)
-	local newer = place.newer or {}
-	for k = 1, place.n do
-		local i = place.at[k]
-		if i >= group.first and i <= group.last then
-			if group.generation + 0 < known then
-				together.begun[i] = true
-			elseif newer[#newer - 1] ~= group.p then
-				newer[#newer + 1], newer[#newer + 2] = group.p, group.generation
-			end
-		end
-	end
-	place.newer = newer
 end
 
 -- Whether so much less would make something low: its event is in another stream, or of another version.
@@ -1148,26 +1125,28 @@ end
 -- Notes the parts of an order that is refused: those that are short, and the others, as if they had been held and released.
 -- Returns the lines of its record.
 function together.refuse(order_id, lines, head)
-	local texts, parts, short = {}, {}, {}
-	for j, q in ipairs(lines.at) do
-		local sku, quantity = lines.list[2 * j - 1], lines.list[2 * j]
+	local texts, parts, short, order = {}, {}, {}, {}
+	for j = 1, #lines / 2 do
+		local sku, quantity, q = lines[2 * j - 1], lines[2 * j], lines.q or lines.at[j]
 		local counter, text = together.counters[sku], format('%s=%d', sku, quantity)
 		if not counter or counter[AVAILABLE] < quantity then
 			text, short[q] = text .. (counter and format('/%d', counter[AVAILABLE]) or '/00'), true
 		end
-		texts[j], parts[q] = lines.whole and text or text .. '@' .. q, parts[q] and parts[q] .. ' ' .. text or text
+		if not parts[q] then
+			order[#order + 1] = q
+		end
+		texts[j], parts[q] = q == '' and text or text .. '@' .. q, parts[q] and parts[q] .. ' ' .. text or text
 	end
-	for _, part in ipairs(lines.whole and {} or lines.parts) do
-		local q = part.q
+	for _, q in ipairs(lines.q == '' and {} or order) do
 		together.add_part(q, order_id, (short[q] and 'UNAVAILABLE' or 'RELEASED') .. head .. parts[q])
 	end
 	return concat(texts, ' ')
 end
 
--- Decides order i as decide above, with its parts. `asked`, if it is late: when it asked.
-function together.decide(i, order_id, now_ms, asked)
+-- Decides order i as decide above, with its parts. `text`: its lines. `asked`, if it is late: when it asked.
+function together.decide(i, order_id, text, now_ms, asked)
 	local lines, head = together.lines[i], together.heads[i]
-	if records[i] or latest[order_id] or together.begun[i] or together.is_low(lines.list) or
+	if records[i] or latest[order_id] or together.begun[i] or together.is_low(lines) or
 			asked and asked ~= '' and asked + 0 <= (tonumber(together.dropped[i]) or -1) then
 		local state, _, _, record = stored(i, order_id)
 		if not state then
@@ -1175,27 +1154,31 @@ function together.decide(i, order_id, now_ms, asked)
 		end
 		return state .. state .. '?', record or together.dropped[i]
 	end
-	local reserved = shift(together.counters, lines.list, AVAILABLE, RESERVED)
+	local reserved = shift(together.counters, lines, AVAILABLE, RESERVED)
 	if reserved == nil then
 		return nil, 'the counters of stock are damaged, or less is reserved or sold than the reservation says'
 	elseif not reserved then
 		return follow(i, REFUSED, 'N', '0', together.refuse(order_id, lines, head), now_ms)
 	end
-	for j = 1, lines.whole and 0 or #lines.parts do
-		local part = lines.parts[j]
-		together.add_part(part.q, order_id, 'RESERVED' .. head .. part.text)
+	if not lines.q then
+		for j = 1, #lines.parts, 2 do
+			together.add_part(lines.parts[j], order_id, 'RESERVED' .. head .. lines.parts[j + 1])
+		end
+	elseif lines.q ~= '' then
+		together.add_part(lines.q, order_id, 'RESERVED' .. head .. lines.part)
 	end
-	return follow(i, RULES.N[RESERVE], 'N', '0', lines.text, now_ms)
+	return follow(i, RULES.N[RESERVE], 'N', '0', text, now_ms)
 end
 
--- Decides the orders of a group. Returns the letters of their ends. What follows for those that are not served is added to `rest`.
-function together.decide_group(group, args, ids, extras, rest)
-	local events, made, ends, now_ms = group.events, group.pairs, '', args[1]
+-- Decides the orders of a group, whose lines are behind all n ids. Sets the letters of their ends. What follows for those that are not
+-- served is added to `rest`.
+function together.decide_group(group, args, ids, n, extras, ends, rest)
+	local events, made, now_ms = group.events, group.pairs, args[1]
 	for i = group.first, group.last do
 		local order_id, extra = args[ids + i], extras and extras[i]
 		answered[i] = nil
-		local done, why, record = together.decide(i, order_id, now_ms, extra and args[extra + 2])
-		ends = ends .. (done or '!!!')
+		local done, why, record = together.decide(i, order_id, args[ids + n + i], now_ms, extra and args[extra + 2])
+		ends[i] = done or '!!!'
 		if why then
 			rest[#rest + 1] = done and why or order_id .. ': ' .. why
 		else
@@ -1207,16 +1190,12 @@ function together.decide_group(group, args, ids, extras, rest)
 			made[2 * m - 1], made[2 * m], latest[order_id] = order_id, record, record
 		end
 	end
-	return ends
 end
 
 function together.write_place(place)
 	local _, moved = changed_counters(place.skus, place.sku_count, together.counters, nil, 0)
 	write_pairs(place.own.stock, counter_pairs, moved)
 	write_pairs(place.own.parts, place.parts, place.part_count)
-	if place.newer and place.part_count > 0 then
-		write_pairs(place.own.generations, place.newer, #place.newer)
-	end
 end
 
 -- Acknowledges what the arguments say behind position `at`, <count> <stream id> … for each group.
@@ -1237,8 +1216,8 @@ end
 --       <order id> × all  <lines> × all  <extras> { <position> <trace> <asked> } × extras  { <count> <stream id> × count } × g
 --
 -- Reserves new orders of g partitions, n in each: parts, records, answers and acknowledgements in one step. Their lines are
--- 'sku=quantity@q …', or 'sku=quantity …' if they are not split; such an order must not be late. Not for a cluster. An order with a record
--- or a part, or of an older generation, or that may have been dropped, or whose reservation makes something low, is not served: then its
+-- 'sku=quantity@q …', or 'sku=quantity …' if they are not split; such an order must not be late. The generation is '' if none of them is
+-- split. Not for a cluster. An order with a record or a part, or of another generation, or that may have been dropped, or whose reservation makes something low, is not served: then its
 -- request goes step by step. Answers as inventory_request; if one is not served nothing is acknowledged.
 --
 -- Nothing is noted for reconciliations: parts and records cannot lose each other.
@@ -1246,13 +1225,13 @@ callbacks.reserve = function(keys, args)
 	if clustered then
 		return redis.error_reply('ERR the partitions of a cluster are not in one Redis')
 	end
-	local now_ms, n, groups, partitions, extras, rest, ends = args[1], 0, {}, {}, nil, {}, {}
+	local now_ms, n, groups, extras, rest, ends = args[1], 0, {}, nil, {}, {}
 	local ids = 2 + #keys -- the id of order i is args[ids + i]
 	together.begin()
 	for g = 1, #keys / 2 do
 		local count = tonumber(args[2 * g + 1])
 		groups[g] = together.read_group(keys[2 * g - 1], n + 1, n + count, args[2 * g + 2], args, ids, now_ms)
-		partitions[g], n = groups[g].p, n + count
+		n = n + count
 	end
 	for g = 1, #groups do
 		for i = groups[g].first, groups[g].last do
@@ -1262,7 +1241,7 @@ callbacks.reserve = function(keys, args)
 		end
 	end
 	for k = 1, together.count do
-		together.read_place(together.list[k], groups, partitions)
+		together.read_place(together.list[k])
 	end
 	local at = ids + 2 * n + 1
 	local acks = at + 1 + 3 * tonumber(args[at])
@@ -1271,7 +1250,7 @@ callbacks.reserve = function(keys, args)
 		extras[tonumber(args[extra])] = extra
 	end
 	for g = 1, #groups do
-		ends[g] = together.decide_group(groups[g], args, ids, extras, rest)
+		together.decide_group(groups[g], args, ids, n, extras, ends, rest)
 	end
 	for g = 1, #groups do
 		if groups[g].m > 0 then

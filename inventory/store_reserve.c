@@ -35,7 +35,7 @@ static size_t sort(struct rt_store_run *run, const struct inventory_store *store
 /* Orders of one partition. */
 struct group {
 	int partition;
-	int64_t generation; /* the lowest among those that are split */
+	int64_t generation; /* the lowest among those that are split; INT64_MAX: none is */
 	size_t count;
 };
 
@@ -129,7 +129,10 @@ static void reserve_begin(struct rt_store_run *run)
 	rt_store_add_time(run, now_ms);
 	for (size_t g = 0; g < count; g++) {
 		rt_args_int(run->args, (int64_t)groups[g].count);
-		rt_args_int(run->args, groups[g].generation);
+		if (groups[g].generation != INT64_MAX)
+			rt_args_int(run->args, groups[g].generation);
+		else
+			rt_args_str(run->args, "");
 	}
 	RT_STORE_FOR_EACH(const struct inventory_request_op, op, run)
 	{

@@ -1028,21 +1028,40 @@ local function lag_of(key, info, delivered)
 	return lag
 end
 
+-- The number of events after `delivered` in the own stream, by their numbers: those that were deleted one by one count. A group
+-- whose numbers are not of the stream's is looked at more closely.
+local function waiting_for(stream, delivered)
+	local _, n = id_halves(delivered)
+	if stream.first_n and n >= stream.first_n and n <= stream.n then
+		return stream.n - n
+	end
+	return lag_of(stream.key, stream_info(stream.key), delivered)
+end
+
+-- The unix ms of the oldest entry that a group has not acknowledged; nil: there is none.
+local function oldest_of(key, group, events)
+	local id = group_needs(key, group)
+	if group['pending'] == 0 then -- so it is the one after the last delivered, if there is one
+		local entry = events > 0 and call('XRANGE', key, id, '+', 'COUNT', 1)[1]
+		id = entry and entry[1]
+	end
+	return id and (id_halves(id))
+end
+
+-- It is asked again and again, so it reads no more entries than it must: they may be large.
+--
 -- What one of several consumers holds and does not acknowledge, because it was killed, does not count with the events: the
 -- others go on beside it, and take it over.
 local function behind(keys, args)
 	local key = keys[1]
-	local info = stream_info(key)
-	local group = info and info['first-entry'] and find_group(key, args[2])
-	local events, first_ms, last_n = 0, nil, 0
-	if info then
-		last_n = select(2, id_halves(info['last-generated-id']))
-	end
+	local stream = open_stream(key)
+	local group = stream.length > 0 and find_group(key, args[2])
+	local events, first_ms = 0, nil
 	if group then
-		events = lag_of(key, info, group['last-delivered-id'])
-		first_ms = select(2, events_from(key, info, group_needs(key, group)))
+		events = waiting_for(stream, group['last-delivered-id'])
+		first_ms = oldest_of(key, group, events)
 	end
-	return { events, first_ms and math.max(args[1] - first_ms, 0) or 0, last_n,
+	return { events, first_ms and math.max(args[1] - first_ms, 0) or 0, stream.n,
 		args[3] == '1' and math.floor(1000 * memory_use()) or -1 }
 end
 

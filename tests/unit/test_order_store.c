@@ -907,6 +907,49 @@ static void test_moves_of_large_orders(void)
 	CU_ASSERT_EQUAL(calls_of_moves(ORDER_IN_CANCEL), 2); /* of 128 kB at most */
 }
 
+/* The answer at the time 1050: events, age of the oldest, events ever. */
+static const char *behind(void)
+{
+	static char text[64];
+	redisReply *reply =
+		redis_server_command(&shared, "FCALL order_behind_%s 1 %s 1050 inventory 0",
+				     order_functions.version, EVENTS);
+
+	snprintf(text, sizeof(text), "%lld %lld %lld", reply->element[0]->integer,
+		 reply->element[1]->integer, reply->element[2]->integer);
+	freeReplyObject(reply);
+	return text;
+}
+
+static void test_how_far_a_group_is_behind(void)
+{
+	CU_ASSERT_STRING_EQUAL(behind(), "0 0 0");
+	redis_server_do(&shared, "XADD %s 1000-1 T a/1", EVENTS);
+	redis_server_do(&shared, "XADD %s 1020-3 T %s", EVENTS, "b/1 c/1");
+	CU_ASSERT_STRING_EQUAL(behind(), "0 0 3");
+	redis_server_do(&shared, "XGROUP CREATE %s inventory 0", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "3 50 3");
+	redis_server_do(&shared, "XREADGROUP GROUP inventory c COUNT 1 STREAMS %s >", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "2 50 3");
+	redis_server_do(&shared, "XACK %s inventory 1000-1", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "2 30 3");
+	redis_server_do(&shared, "XREADGROUP GROUP inventory c COUNT 1 STREAMS %s >", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "0 30 3");
+	redis_server_do(&shared, "XACK %s inventory 1020-3", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "0 0 3");
+	redis_server_do(&shared, "XADD %s 1040-4 T d/1", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "1 10 4");
+	/* Deleted by hand, it counts until something follows. */
+	redis_server_do(&shared, "XDEL %s 1040-4", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "1 0 4");
+	/* A position before the first entry, and one that is not of this stream's numbers. */
+	redis_server_do(&shared, "XTRIM %s MINID 1020-3", EVENTS);
+	redis_server_do(&shared, "XGROUP SETID %s inventory 1000-1", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "3 30 4");
+	redis_server_do(&shared, "XGROUP SETID %s inventory 1030-9", EVENTS);
+	CU_ASSERT_STRING_EQUAL(behind(), "0 0 4");
+}
+
 /* The stream ends an hour ahead of the clock: its ids continue there; records and events have the time. */
 static void test_a_stream_ahead_of_the_clock(void)
 {
@@ -2370,6 +2413,7 @@ int main(void)
 		{ "a stream ahead of the clock tells the time", test_a_stream_ahead_of_the_clock },
 		{ "a stream a little ahead of the clock has the time of its ids",
 		  test_a_stream_a_little_ahead_of_the_clock },
+		{ "how far a group is behind", test_how_far_a_group_is_behind },
 		{ "Redis runs every rule", test_every_rule },
 		{ "what the archive has is dropped", test_dropping },
 		{ "a request of a dropped order is not placed again",
