@@ -25,8 +25,10 @@
 #define uthash_fatal(text) abort()
 #include <uthash.h>
 
-#define KEEP_BYTES ((size_t)1 << 20)
-#define LIFE_ROOM  40 /* bytes: three events more, of which one says who it was */
+#define KEEP_BYTES   ((size_t)1 << 20)
+#define ID_BYTES     32   /* of an order id, with what is 0 behind it */
+#define REUSED_BYTES 1024 /* at most, of a life or of lines whose order is forgotten */
+#define LIFE_ROOM    40   /* bytes: three events more, of which one says who it was */
 
 /* What inventory did last for an order. */
 enum stock_state {
@@ -45,7 +47,7 @@ struct line {
 /* An order's row. */
 struct known {
 	UT_hash_handle hh; /* the oldest first */
-	char order_id[ARCHIVE_ORDER_ID + 1];
+	char order_id[ID_BYTES];
 	int64_t key;
 	int64_t no; /* 0: the database has none, as far as is known */
 	bool looked_up;
@@ -60,7 +62,8 @@ struct known {
 	/* The order's events in it: its version before it was dropped, unless some are missing. */
 	uint64_t order_events;
 	struct line *lines;
-	size_t line_count;
+	size_t line_count, lines_bytes; /* how much memory the lines have */
+	uint64_t batch;                 /* in which it was found last */
 	/* Of the batch that is being written. */
 	bool touched;
 	struct known *next;
@@ -80,10 +83,14 @@ struct archive_store {
 	struct archive_segments segments;
 	/* The writer's. */
 	struct known *orders;
+	size_t cache_orders;
 	bool loaded; /* what follows */
 	int64_t serial, last_no, posting_rows;
+	uint64_t batches;
 	/* Of the batch that is being written. */
-	struct known *touched, **touched_end; /* in the order in which they were */
+	struct touched {
+		struct known *first, **end; /* in the order in which they were */
+	} fresh, changed;                   /* that have no row yet, and that have one */
 	struct archive_written written;
 	struct rt_arena arena;
 	struct archive_moves moves;
@@ -164,24 +171,57 @@ static void forget_all(struct archive_store *store)
 static void forget_oldest(struct archive_store *store)
 {
 	/* Those that leave are not counted: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-	while (HASH_COUNT(store->orders) > ARCHIVE_CACHE_ORDERS)
+	while (HASH_COUNT(store->orders) > store->cache_orders)
 		forget(store, store->orders);
+}
+
+/* Mostly it takes the place of the oldest one, whose memory is waited for once, not once to be freed and once more. */
+static struct known *new_known(struct archive_store *store)
+{
+	struct known *known = store->orders;
+	struct rt_buf life;
+
+	if (HASH_COUNT(store->orders) < store->cache_orders || known->batch == store->batches ||
+	    known->life.capacity > REUSED_BYTES || known->lines_bytes > REUSED_BYTES)
+		return rt_alloc(sizeof(*known));
+	HASH_DEL(store->orders, known);
+	life = known->life;
+	life.length = 0;
+	*known = (struct known){ .life = life,
+				 .lines = known->lines,
+				 .lines_bytes = known->lines_bytes };
+	return known;
+}
+
+/* Of an id, which is random. */
+static unsigned int hash_of(const char id[ID_BYTES])
+{
+	uint64_t words[ID_BYTES / 8], h;
+
+	memcpy(words, id, ID_BYTES);
+	h = (words[0] ^ words[1]) * UINT64_C(0x9e3779b97f4a7c15);
+	h = (h ^ h >> 32 ^ words[2]) * UINT64_C(0xff51afd7ed558ccd);
+	h = (h ^ h >> 32 ^ words[3]) * UINT64_C(0xc4ceb9fe1a85ec53);
+	return (unsigned int)(h >> 32);
 }
 
 static struct known *find(struct archive_store *store, const struct archive_text *order_id)
 {
-	unsigned int length = (unsigned int)RT_MIN(order_id->length, ARCHIVE_ORDER_ID);
-	int64_t key = archive_key(KEY_ID, order_id->data, length);
+	size_t length = RT_MIN(order_id->length, (size_t)ARCHIVE_ORDER_ID);
+	char id[ID_BYTES] = { 0 };
 	struct known *known;
+	unsigned int h;
 
-	HASH_FIND_BYHASHVALUE(hh, store->orders, order_id->data, length, (unsigned int)key, known);
-	if (known != NULL)
-		return known;
-	known = rt_alloc(sizeof(*known));
-	memcpy(known->order_id, order_id->data, length);
-	known->key = key;
-	HASH_ADD_KEYPTR_BYHASHVALUE(hh, store->orders, known->order_id, length, (unsigned int)key,
-				    known);
+	memcpy(id, order_id->data, length);
+	h = hash_of(id);
+	HASH_FIND_BYHASHVALUE(hh, store->orders, id, ID_BYTES, h, known);
+	if (known == NULL) {
+		known = new_known(store);
+		memcpy(known->order_id, id, ID_BYTES);
+		known->key = archive_key(KEY_ID, id, length);
+		HASH_ADD_BYHASHVALUE(hh, store->orders, order_id, ID_BYTES, h, known);
+	}
+	known->batch = store->batches;
 	return known;
 }
 
@@ -192,8 +232,10 @@ static void keep_lines(struct known *known, const struct archive_content *conten
 
 	for (size_t i = 0; i < n; i++)
 		size += content->lines[i].sku.length;
-	free(known->lines);
-	known->lines = rt_alloc(size);
+	if (size > known->lines_bytes) {
+		known->lines = rt_realloc(known->lines, size);
+		known->lines_bytes = size;
+	}
 	known->line_count = n;
 	at = (char *)&known->lines[n];
 	for (size_t i = 0; i < n; i++) {
@@ -347,10 +389,12 @@ static void touch(struct archive_store *store, struct known *known, int64_t time
 		store->written.orders++;
 	}
 	if (!known->touched) {
+		struct touched *list = known->stored_no == 0 ? &store->fresh : &store->changed;
+
 		known->touched = true;
 		known->next = NULL;
-		*store->touched_end = known;
-		store->touched_end = &known->next;
+		*list->end = known;
+		list->end = &known->next;
 	}
 }
 
@@ -639,6 +683,9 @@ static int put_order(struct archive_store *store, struct known *known, int parti
 	known->stored_no = known->no;
 	known->stored_status = posted(known);
 	known->stored_kept = is_kept(known);
+	known->touched = false;
+	known->placed = (struct archive_text){ 0 };
+	known->content = NULL;
 	return rc;
 }
 
@@ -652,17 +699,15 @@ static int begin_segment(struct archive_store *store)
 
 static int put_orders(struct archive_store *store, int partition)
 {
+	struct known *known;
 	size_t newest;
 	int rc = begin_segment(store);
 
 	/* The new ones first, all together. */
-	for (int changed = 0; changed < 2; changed++)
-		for (struct known *known = store->touched; rc == RT_OK && known != NULL;
-		     known = known->next)
-			if (known->touched && (known->stored_no != 0) == (changed == 1)) {
-				known->touched = false;
-				rc = put_order(store, known, partition);
-			}
+	for (known = store->fresh.first; rc == RT_OK && known != NULL; known = known->next)
+		rc = put_order(store, known, partition);
+	for (known = store->changed.first; rc == RT_OK && known != NULL; known = known->next)
+		rc = put_order(store, known, partition);
 	if (rc == RT_OK)
 		rc = archive_postings_put(store->db, &store->postings, &store->posting_rows,
 					  &store->arena);
@@ -770,19 +815,15 @@ static int begin_batch(struct archive_store *store, const struct archive_batch *
 	return rc == RT_OK ? look_up(store, batch) : rc;
 }
 
+static void begin_lists(struct archive_store *store)
+{
+	store->fresh = (struct touched){ NULL, &store->fresh.first };
+	store->changed = (struct touched){ NULL, &store->changed.first };
+}
+
 static void end_batch(struct archive_store *store)
 {
-	struct known *known, *next;
-
-	for (known = store->touched; known != NULL; known = next) {
-		next = known->next;
-		known->next = NULL;
-		known->touched = false;
-		known->placed = (struct archive_text){ 0 };
-		known->content = NULL;
-	}
-	store->touched = NULL;
-	store->touched_end = &store->touched;
+	begin_lists(store);
 	store->postings.count = 0;
 	store->moves.count = 0;
 	rt_arena_reset(&store->arena, KEEP_BYTES);
@@ -796,6 +837,7 @@ int archive_store_write(struct archive_store *store, const struct archive_batch 
 	int rc;
 
 	store->written = (struct archive_written){ 0 };
+	store->batches++;
 	RT_FAILPOINT("archive.begin");
 	rc = ops->script(store->db, ops->begin);
 	if (rc == RT_OK)
@@ -858,7 +900,9 @@ int archive_store_open(const struct archive_store_options *options, struct archi
 	}
 	store = rt_alloc(sizeof(*store));
 	store->db = db;
-	store->touched_end = &store->touched;
+	begin_lists(store);
+	store->cache_orders =
+		options->cache_orders > 0 ? (size_t)options->cache_orders : ARCHIVE_CACHE_ORDERS;
 	store->ids = options->ids;
 	if (store->ids == NULL && options->writes)
 		store->ids = store->own_ids = archive_ids_new();

@@ -40,6 +40,7 @@ struct archive_store_options {
 	/* Borrowed; NULL: a writer has its own, a reader does without. */
 	struct archive_ids *ids;
 	int64_t segment_orders; /* 0: as many as is good (store_index.h); few in tests */
+	int64_t cache_orders;   /* whose state a writer keeps in mind; 0: ARCHIVE_CACHE_ORDERS */
 };
 /* RT_OK; RT_LOST: it is away; RT_INVALID: it cannot be used as it is (of a newer version, not a database); another status.
  * Then the reason is in `error`. */

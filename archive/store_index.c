@@ -161,8 +161,13 @@ void archive_ids_add(struct archive_ids *ids, size_t segment, int64_t key)
 	if (segment / GROUP_BITS >= GROUPS_MAX)
 		return;
 	group = group_of(ids, segment / GROUP_BITS);
-	for (size_t i = 0; i < HASHES; i++)
-		__atomic_fetch_or(&group[word_of(key, i)], bit, __ATOMIC_RELAXED);
+	for (size_t i = 0; i < HASHES; i++) {
+		/* One thread writes: nothing is lost between these. */
+		uint64_t *word = &group[word_of(key, i)];
+
+		__atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) | bit,
+				 __ATOMIC_RELAXED);
+	}
 }
 
 /* Which segments of a group may have it. */
@@ -176,7 +181,8 @@ static uint64_t candidates(const struct archive_ids *ids, size_t number, int64_t
 	group = __atomic_load_n(&ids->groups[number], __ATOMIC_ACQUIRE);
 	if (group == NULL)
 		return 0;
-	for (size_t i = 0; bits != 0 && i < HASHES; i++)
+	/* All of them, so that the memory is waited for once. */
+	for (size_t i = 0; i < HASHES; i++)
 		bits &= __atomic_load_n(&group[word_of(key, i)], __ATOMIC_RELAXED);
 	return bits;
 }

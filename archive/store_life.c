@@ -55,40 +55,6 @@ bool archive_of_stock(const struct archive_text *kind)
 
 /* ---- numbers and texts ---- */
 
-#define NUMBER_MAX 10 /* bytes */
-
-static uint8_t *pack_number(uint8_t *at, uint64_t n)
-{
-	for (; n >= 0x80; n >>= 7)
-		*at++ = (uint8_t)(n | 0x80);
-	*at++ = (uint8_t)n;
-	return at;
-}
-
-static uint64_t zigzag(int64_t n)
-{
-	return (uint64_t)n << 1 ^ (n < 0 ? UINT64_MAX : 0);
-}
-
-void archive_put_number(struct rt_buf *to, uint64_t n)
-{
-	uint8_t bytes[NUMBER_MAX];
-
-	rt_buf_add(to, bytes, (size_t)(pack_number(bytes, n) - bytes));
-}
-
-void archive_put_signed(struct rt_buf *to, int64_t n)
-{
-	archive_put_number(to, zigzag(n));
-}
-
-void archive_put_text(struct rt_buf *to, const struct archive_text *text)
-{
-	archive_put_number(to, text->length);
-	if (text->length > 0)
-		rt_buf_add(to, text->data, text->length);
-}
-
 uint64_t archive_take_number(struct archive_packed *from)
 {
 	uint64_t n = 0;
@@ -130,16 +96,20 @@ void archive_life_add(struct rt_buf *life, int64_t last_ms, enum archive_kind ki
 		      const struct archive_event *event)
 {
 	static const struct archive_text nothing = { 0 };
-	uint8_t head[1 + 2 * NUMBER_MAX], *at = head;
+	const struct archive_text *data = kind == ORDER_PLACED ? &nothing : &event->data;
+	uint8_t *from =
+		(uint8_t *)rt_buf_room(life, 1 + 5 * ARCHIVE_NUMBER_MAX + event->kind.length +
+						     event->actor.length + data->length);
+	uint8_t *at = from;
 
 	*at++ = (uint8_t)(kind << 1 | event->context);
-	at = pack_number(at, event->version);
-	at = pack_number(at, zigzag(event->time_ms - last_ms));
-	rt_buf_add(life, head, (size_t)(at - head));
+	at = archive_put_number(at, event->version);
+	at = archive_put_signed(at, event->time_ms - last_ms);
 	if (kind == KIND_OTHER)
-		archive_put_text(life, &event->kind);
-	archive_put_text(life, &event->actor);
-	archive_put_text(life, kind == ORDER_PLACED ? &nothing : &event->data);
+		at = archive_put_text(at, &event->kind);
+	at = archive_put_text(at, &event->actor);
+	at = archive_put_text(at, data);
+	life->length += (size_t)(at - from);
 }
 
 bool archive_life_next(struct archive_life_reader *reader, enum archive_kind *ret_kind,

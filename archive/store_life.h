@@ -45,10 +45,26 @@ int archive_status_of(enum archive_kind kind);
 /* Whether its message says why the order has its status. */
 bool archive_has_detail(enum archive_kind kind);
 
-/* Varints, for this and for movements. */
-void archive_put_number(struct rt_buf *to, uint64_t n);
-void archive_put_signed(struct rt_buf *to, int64_t n);
-void archive_put_text(struct rt_buf *to, const struct archive_text *text);
+/* Varints, for this, for postings and for movements: written at `at`, where there is room; returns what is behind. */
+#define ARCHIVE_NUMBER_MAX 10 /* bytes */
+static inline uint8_t *archive_put_number(uint8_t *at, uint64_t n)
+{
+	for (; n >= 0x80; n >>= 7)
+		*at++ = (uint8_t)(n | 0x80);
+	*at++ = (uint8_t)n;
+	return at;
+}
+static inline uint8_t *archive_put_signed(uint8_t *at, int64_t n)
+{
+	return archive_put_number(at, (uint64_t)n << 1 ^ (n < 0 ? UINT64_MAX : 0));
+}
+static inline uint8_t *archive_put_text(uint8_t *at, const struct archive_text *text)
+{
+	at = archive_put_number(at, text->length);
+	if (text->length > 0)
+		memcpy(at, text->data, text->length);
+	return at + text->length;
+}
 struct archive_packed {
 	const uint8_t *at, *end;
 	bool broken; /* what was read last is not there */

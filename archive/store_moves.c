@@ -62,13 +62,16 @@ static int put_row(struct db *db, const struct archive_moves *moves,
 	packed->length = 0;
 	for (size_t i = 0; i < count; i++) {
 		const struct archive_move *move = &moves->list[order[i].at];
+		uint8_t *from = (uint8_t *)rt_buf_room(
+			packed, 6 * ARCHIVE_NUMBER_MAX + move->actor.length + move->data.length);
+		uint8_t *at = archive_put_number(from, (uint64_t)move->kind);
 
-		archive_put_number(packed, (uint64_t)move->kind);
-		archive_put_signed(packed, move->quantity);
-		archive_put_number(packed, (uint64_t)move->order_no);
-		archive_put_signed(packed, last_ms - move->time_ms);
-		archive_put_text(packed, &move->actor);
-		archive_put_text(packed, &move->data);
+		at = archive_put_signed(at, move->quantity);
+		at = archive_put_number(at, (uint64_t)move->order_no);
+		at = archive_put_signed(at, last_ms - move->time_ms);
+		at = archive_put_text(at, &move->actor);
+		at = archive_put_text(at, &move->data);
+		packed->length += (size_t)(at - from);
 	}
 	return db->ops->queue(
 		db, &sql_put_movements,

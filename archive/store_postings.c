@@ -61,8 +61,11 @@ static size_t pack_row(const struct archive_postings *postings, const struct arc
 	     i++) {
 		const struct archive_posting *posting = &postings->list[order[i].at];
 
-		archive_put_signed(packed, posting->no - last_no);
-		archive_put_number(packed, posting->rest);
+		uint8_t *from = (uint8_t *)rt_buf_room(packed, 2 * ARCHIVE_NUMBER_MAX);
+		uint8_t *at = archive_put_signed(from, posting->no - last_no);
+
+		at = archive_put_number(at, posting->rest);
+		packed->length += (size_t)(at - from);
 		last_no = posting->no;
 	}
 	return i - first;

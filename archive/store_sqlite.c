@@ -17,9 +17,10 @@
 #define KINDS           8     /* of statements that insert so */
 #define KEEP_BYTES      ((size_t)1 << 20)
 
-/* Rows that wait to be inserted together. Their texts and bytes are in the arena. */
+/* Rows that wait to be inserted together. Their texts and bytes are in the arena, which has those of ROWS at most. */
 struct waiting {
 	const struct db_statement *statement;
+	struct rt_arena arena;
 	sqlite3_stmt *many; /* inserts ROWS of them */
 	struct db_value values[ROWS * DB_VALUES_MAX];
 	size_t columns, count; /* of a row; rows */
@@ -31,7 +32,6 @@ struct sqlite {
 	struct waiting waiting[KINDS];
 	size_t kinds;
 	bool any; /* some rows wait */
-	struct rt_arena arena;
 };
 
 static int status_of(int rc)
@@ -183,12 +183,10 @@ static int prepare_many(struct sqlite *sqlite, struct waiting *waiting)
 	return rc == SQLITE_OK ? RT_OK : ended(sqlite, rc);
 }
 
-static int insert_waiting(struct sqlite *sqlite, struct waiting *waiting)
+static int insert_all(struct sqlite *sqlite, struct waiting *waiting, size_t count)
 {
-	size_t count = waiting->count;
 	int rc = RT_OK;
 
-	waiting->count = 0;
 	if (count == ROWS) {
 		if (waiting->many == NULL)
 			rc = prepare_many(sqlite, waiting);
@@ -202,19 +200,31 @@ static int insert_waiting(struct sqlite *sqlite, struct waiting *waiting)
 	return rc;
 }
 
+static void forget_waiting(struct waiting *waiting)
+{
+	waiting->count = 0;
+	rt_arena_reset(&waiting->arena, KEEP_BYTES);
+}
+
+static int insert_waiting(struct sqlite *sqlite, struct waiting *waiting)
+{
+	int rc = insert_all(sqlite, waiting, waiting->count);
+
+	forget_waiting(waiting);
+	return rc;
+}
+
 static int flush(struct db *db)
 {
 	struct sqlite *sqlite = RT_CONTAINER_OF(db, struct sqlite, db);
 	int rc = RT_OK;
 
-	for (size_t i = 0; sqlite->any && i < sqlite->kinds; i++) {
-		int one = rc == RT_OK ? insert_waiting(sqlite, &sqlite->waiting[i]) : rc;
-
-		sqlite->waiting[i].count = 0;
-		rc = one;
-	}
+	for (size_t i = 0; sqlite->any && i < sqlite->kinds; i++)
+		if (rc == RT_OK)
+			rc = insert_waiting(sqlite, &sqlite->waiting[i]);
+		else
+			forget_waiting(&sqlite->waiting[i]);
 	sqlite->any = false;
-	rt_arena_reset(&sqlite->arena, KEEP_BYTES);
 	return rc;
 }
 
@@ -239,7 +249,7 @@ static int wait_with(struct sqlite *sqlite, struct waiting *waiting, const struc
 		own[i] = values[i];
 		if (values[i].type == DB_TEXT || values[i].type == DB_BLOB)
 			own[i].data =
-				rt_arena_copy(&sqlite->arena, values[i].data, values[i].length);
+				rt_arena_copy(&waiting->arena, values[i].data, values[i].length);
 	}
 	sqlite->any = true;
 	return ++waiting->count == ROWS ? insert_waiting(sqlite, waiting) : RT_OK;
@@ -264,7 +274,7 @@ static int script(struct db *db, const char *sql)
 	struct sqlite *sqlite = RT_CONTAINER_OF(db, struct sqlite, db);
 
 	for (size_t i = 0; i < sqlite->kinds; i++) /* of a batch that has failed */
-		sqlite->waiting[i].count = 0;
+		forget_waiting(&sqlite->waiting[i]);
 	return ended(sqlite, sqlite3_exec(sqlite->handle, sql, NULL, NULL, NULL));
 }
 
@@ -287,9 +297,10 @@ static void close_it(struct db *db)
 
 	for (size_t i = 0; i < DB_STATEMENTS_MAX; i++)
 		sqlite3_finalize(sqlite->statements[i]);
-	for (size_t i = 0; i < sqlite->kinds; i++)
+	for (size_t i = 0; i < sqlite->kinds; i++) {
 		sqlite3_finalize(sqlite->waiting[i].many);
-	rt_arena_done(&sqlite->arena);
+		rt_arena_done(&sqlite->waiting[i].arena);
+	}
 	sqlite3_close_v2(sqlite->handle);
 	free(sqlite);
 }

@@ -172,6 +172,12 @@ static void buf_reserve(struct rt_buf *buf, size_t more)
 	buf->capacity = capacity;
 }
 
+char *rt_buf_room(struct rt_buf *buf, size_t more)
+{
+	buf_reserve(buf, more);
+	return buf->data + buf->length;
+}
+
 void rt_buf_add(struct rt_buf *buf, const void *data, size_t length)
 {
 	buf_reserve(buf, length);

@@ -88,6 +88,8 @@ struct rt_buf {
 	size_t length, capacity;
 };
 void rt_buf_add(struct rt_buf *buf, const void *data, size_t length);
+/* Where so many bytes and a NUL may be written; the caller adds what it wrote to `length`. */
+char *rt_buf_room(struct rt_buf *buf, size_t more);
 void rt_buf_printf(struct rt_buf *buf, const char *format, ...) RT_PRINTF(2, 3);
 void rt_buf_done(struct rt_buf *buf);
 

@@ -26,13 +26,16 @@ static struct {
 	struct archive_batch batch;
 	struct archive_position positions[2];
 	struct archive_written written;
+	int64_t cache_orders; /* of a store that is opened */
 } world;
 
 static struct archive_store *open_store(bool writes)
 {
-	const struct archive_store_options options = {
-		.database = world.database, .writes = writes, .sleep_ms = 1, .segment_orders = 4
-	};
+	const struct archive_store_options options = { .database = world.database,
+						       .writes = writes,
+						       .sleep_ms = 1,
+						       .segment_orders = 4,
+						       .cache_orders = world.cache_orders };
 	struct archive_store *store = NULL;
 	char error[ARCHIVE_ERROR] = "";
 
@@ -248,6 +251,52 @@ static void batches_do_not_matter(void)
 	CU_ASSERT_EQUAL(life.order.status, 4);
 	CU_ASSERT(life.order.settled);
 	CU_ASSERT_EQUAL(movements_of("tea").count, 2);
+}
+
+static const char *sku_of(int n)
+{
+	return rt_arena_printf(&world.arena, "%s-%d", n % 3 == 0 ? "a rather long SKU" : "tea", n);
+}
+
+/* Orders are forgotten, and their memory is that of others: what is stored of each is its own. The first one is the oldest in mind
+ * when a batch begins with it, in which others come. */
+static void few_are_kept_in_mind(void)
+{
+	enum { ORDERS = 12 };
+
+	archive_store_close(world.store);
+	world.cache_orders = 3;
+	world.store = open_store(true);
+	for (int n = 0; n < ORDERS; n++) {
+		if (n > 0)
+			happens(ARCHIVE_INVENTORY, "InventoryReserved", order_id(n - 1), 1, T0 + n);
+		placed(order_id(n), n % 2 == 0 ? "carol" : "dave", sku_of(n), "north", T0 + n);
+		for (int i = 0; i < n % 4; i++)
+			happens(ARCHIVE_ORDER, "OrderHoldExtended", order_id(n), (uint64_t)(2 + i),
+				T0 + n + i);
+		if (n % 2 == 1)
+			written();
+	}
+	happens(ARCHIVE_INVENTORY, "InventoryReserved", order_id(ORDERS - 1), 1, T0 + ORDERS);
+	written();
+	happens(ARCHIVE_INVENTORY, "InventoryCommitted", order_id(ORDERS - 1), 2, T0 + 99);
+	for (int n = 0; n < ORDERS - 1; n++)
+		happens(ARCHIVE_INVENTORY, "InventoryReleased", order_id(n), 2, T0 + 100 + n);
+	happens(ARCHIVE_ORDER, "OrderConfirmed", order_id(ORDERS - 1), 5, T0 + 200);
+	written();
+	for (int n = 0; n < ORDERS; n++) {
+		struct archive_life life = life_of(order_id(n));
+		struct archive_movements movements = movements_of(sku_of(n));
+
+		CU_ASSERT_EQUAL(life.event_count, (size_t)(3 + n % 4 + (n == ORDERS - 1)));
+		CU_ASSERT_STRING_EQUAL(life.order.customer_id, n % 2 == 0 ? "carol" : "dave");
+		CU_ASSERT_EQUAL(life.order.version, n == ORDERS - 1 ? 5 : (uint64_t)(1 + n % 4));
+		CU_ASSERT_EQUAL_FATAL(movements.count, 2);
+		CU_ASSERT_STRING_EQUAL(movements.list[1].order_id, order_id(n));
+		CU_ASSERT_EQUAL(movements.list[0].kind,
+				n == ORDERS - 1 ? ARCHIVE_COMMITTED : ARCHIVE_RELEASED);
+	}
+	CU_ASSERT_EQUAL(FOUND(.label_key = "shop", .label_value = "north"), ORDERS);
 }
 
 static void repeats_are_stored_once(void)
@@ -1119,6 +1168,7 @@ static void readers_only_read(void)
 static const struct test tests[] = {
 	{ "an order has its life", an_order_has_its_life },
 	{ "in one batch or in many", batches_do_not_matter },
+	{ "few are kept in mind", few_are_kept_in_mind },
 	{ "repeats are stored once", repeats_are_stored_once },
 	{ "every way in which an order ends", every_way_to_end },
 	{ "stock moves", stock_moves },

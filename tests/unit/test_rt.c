@@ -104,6 +104,17 @@ static void buffers(void)
 		CU_ASSERT_EQUAL(buf.length, before + (size_t)i);
 		CU_ASSERT_EQUAL(buf.data[buf.length], '\0');
 	}
+	/* Room is for all of it, and takes nothing away. */
+	for (size_t i = 0; i < 300; i++) {
+		const size_t before = buf.length;
+
+		memset(rt_buf_room(&buf, i), 'y', i);
+		CU_ASSERT_EQUAL(buf.length, before);
+		CU_ASSERT(buf.capacity > before + i);
+		buf.length += i;
+	}
+	rt_buf_add(&buf, "", 0);
+	CU_ASSERT_STRING_EQUAL(buf.data + buf.length - 3, "yyy");
 	rt_buf_done(&buf);
 	CU_ASSERT_PTR_NULL(buf.data);
 	rt_buf_done(&buf);
