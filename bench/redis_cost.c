@@ -809,6 +809,7 @@ int main(int argc, char **argv)
 		line_count = (size_t)number_of(argv[5]);
 		in_one_redis = strcmp(argv[4], "cluster") != 0;
 	}
+	rt_log_init("bench-redis-cost", RT_WARN, false); /* not each SKU's first stock */
 	socket_path = argv[1];
 	rt_list_init(&lines);
 	if (rt_loop_new_manual(UNIX_MS, 1, &loop) != RT_OK)
