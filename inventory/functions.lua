@@ -983,8 +983,8 @@ end
 -- One call is for orders of several partitions, so that each partition where they have stock is read and written once.
 --
 -- Of the current call, tables that the next one uses again:
---   groups     by the number of a partition: its orders, from `first` to `last` of the call; own (its keys), p (the number), stream,
---              generation; events, m of them; pairs for HSET of as many records
+--   groups     by the number of a partition: its orders, from `first` to `last` of the call; own (its keys), p (the number), stream;
+--              events, m of them; pairs for HSET of as many records
 --   places     by the number of a partition: stock of these orders. own; orders, n ids that have a part there, and at, their
 --              numbers in the call; skus and sku_count; parts, pairs for HSET, and part_count
 --   list       the places that this call concerns, count of them
@@ -1013,7 +1013,7 @@ function together.lines_of(text)
 	if parts[3] then
 		lines.at, lines.parts = at, parts
 	else
-		lines.q, lines.part = parts[1], parts[2]
+		lines.q, lines.part = parts[1] or '', parts[2]
 	end
 	if together.known_count >= LINES_MAX then
 		together.known, together.known_count = {}, 0

@@ -862,10 +862,13 @@ static void reservations_at_once(void)
 	CU_ASSERT_STRING_EQUAL(
 		RESERVE("3", "ord_g", "plum=1@2", "ord_h", "plum=1", "ord_i", "plum=1@1"),
 		"NN?NN?NUU||");
-	/* Without one: none of the group is split. */
+	/* Without one: none of the group is split. Nor is an order without lines. */
 	CU_ASSERT_STRING_EQUAL(
 		RESERVE("", "ord_j", "plum=1@2", "ord_k", "plum=1@2", "ord_l", "plum=1"),
 		"NN?NN?NUU||");
+	CU_ASSERT_STRING_EQUAL(RESERVE("", "ord_m", "plum=1@2", "ord_n", "plum=1@2", "ord_o", ""),
+			       "NN?NN?NRR||");
+	field_is(2, "r", "ord_o", "RESERVED 1 1000 ");
 }
 
 /* Another one when the master is another one; the old one stays known, with the last time it was alive. */
