@@ -20,7 +20,8 @@
  * outlives this process.
  *
  * After a lost connection the master may be another one, without the last entries of the former. So nothing is handed
- * over until the group is ensured, and then only what is delivered again or anew (life); the rest is forgotten. What is
+ * over until the group is ensured, and then only what is delivered again or anew (life); the rest is forgotten. So is
+ * what waits to be acknowledged after it was done over the connection of before (events_forget_done). What is
  * with a handler already must not be stored over the new connection (rt_event_is_current).
  *
  * Only pump() calls handlers, and finishing an event only queues: nothing re-enters. */
@@ -322,14 +323,6 @@ static bool ack_ended(struct rt_events *events, struct op *op, int status, struc
 	return false;
 }
 
-static void remove_all(struct rt_list *entries)
-{
-	struct rt_list *link;
-
-	while ((link = rt_list_pop(entries)) != NULL)
-		entry_remove(RT_CONTAINER_OF(link, struct entry, link));
-}
-
 static bool may_finish(const struct rt_events *events, const struct op *op,
 		       const struct rt_list *queue)
 {
@@ -341,7 +334,7 @@ static void entries_acked(struct rt_stream_op *stream_op, int status)
 	struct rt_events *events = RT_CONTAINER_OF(stream_op, struct rt_events, ack.op);
 
 	if (ack_ended(events, &events->ack, status, &events->acking))
-		remove_all(&events->ack.entries);
+		entries_remove(&events->ack.entries);
 	pump(events);
 }
 
@@ -399,7 +392,7 @@ static void dead_letters_stored(struct rt_stream_op *stream_op, int status)
 		}
 	}
 	if (ack_ended(events, &events->dead_letter, status, &events->dead))
-		remove_all(&events->dead_letter.entries);
+		entries_remove(&events->dead_letter.entries);
 	pump(events);
 }
 
@@ -521,7 +514,7 @@ static void aside_stored(struct rt_stream_op *stream_op, int status)
 		}
 	}
 	if (ack_ended(events, &events->set_aside, status, &events->asiding))
-		remove_all(&events->set_aside.entries);
+		entries_remove(&events->set_aside.entries);
 	free(asides);
 	pump(events);
 }
@@ -771,7 +764,7 @@ static void drop_waiting(struct rt_events *events)
 		}
 	}
 	for (size_t i = 0; ack_failed && i < RT_LENGTH(queues); i++)
-		remove_all(queues[i]);
+		entries_remove(queues[i]);
 }
 
 static void stop_if_quiet(struct rt_events *events)
@@ -790,6 +783,7 @@ static void stop_if_quiet(struct rt_events *events)
 
 static void finish_more(struct rt_events *events)
 {
+	events_forget_done(events);
 	ack_more(events);
 	dead_letter_more(events);
 	set_aside_more(events);

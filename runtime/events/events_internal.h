@@ -98,6 +98,9 @@ void events_op_id(struct op *op, const char *id);
 /* ---- subscription.c ---- */
 
 void events_set(struct rt_events *events, enum state state);
+/* Forgets entries that wait to be acknowledged or set aside, if the connection is another one: behind it may be a master that has
+ * lost what was done for them. They stay pending, and are delivered again. */
+void events_forget_done(struct rt_events *events);
 void subscription_init(struct rt_events *events);
 void subscription_start(struct rt_events *events);
 /* Sends no further operations; those under way end. */

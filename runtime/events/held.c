@@ -203,3 +203,11 @@ void entry_remove(struct entry *entry)
 	free(entry->bytes);
 	free(entry);
 }
+
+void entries_remove(struct rt_list *entries)
+{
+	struct rt_list *link;
+
+	while ((link = rt_list_pop(entries)) != NULL)
+		entry_remove(RT_CONTAINER_OF(link, struct entry, link));
+}

@@ -82,6 +82,7 @@ struct entry *entry_new(struct held *held, const char *stream_id, bool aside, ui
 struct entry *entry_find(const struct held *held, const char *stream_id, bool aside);
 /* Frees an entry that is finished, or stays pending for another consumer. */
 void entry_remove(struct entry *entry);
+void entries_remove(struct rt_list *entries);
 const char *stream_id_of(const struct entry *entry);
 /* What an entry counts for in the bounds: its events, at least 1, also if it has none or was deleted. */
 size_t weight_of(const struct entry *entry);

@@ -165,6 +165,14 @@ static void stream_connected(void *user)
 		subscribe(events);
 }
 
+void events_forget_done(struct rt_events *events)
+{
+	if (events->epoch == rt_stream_epoch(events->stream))
+		return;
+	entries_remove(&events->acking);
+	entries_remove(&events->asiding);
+}
+
 static void subscribe(struct rt_events *events)
 {
 	if (!rt_stream_connected(events->stream)) {
@@ -173,6 +181,7 @@ static void subscribe(struct rt_events *events)
 		return;
 	}
 	events_set(events, ENSURING);
+	events_forget_done(events);
 	events->epoch = rt_stream_epoch(events->stream);
 	events->life++;
 	events_op_begin(events, &events->ensure, group_ensured);

@@ -1397,6 +1397,27 @@ static void another_master_for_commands(void)
 	expect("a/2 b/2");
 }
 
+/* Whether the acknowledgement still gathers, or is under way when the connection ends. */
+static void done_over_another_connection(void)
+{
+	for (int i = 0; i < 2; i++) {
+		setup();
+		plan("a", "i");
+		start_on("a/1");
+		expect("a/1");
+		if (i == 1) {
+			f.delay_step = "before ack";
+			f.delay_ms = 2000;
+			rt_loop_advance(f.loop, ACK_GATHER_MS);
+		}
+		CU_ASSERT_EQUAL(pending_count(), 1);
+		rt_redis_reset(f.commands[0]);
+		rt_loop_advance(f.loop, 20000);
+		expect("a/1"); /* behind it may be a master that has lost the effect */
+		CU_ASSERT_EQUAL(pending_count(), 0);
+	}
+}
+
 static void look_current(const struct rt_event *event)
 {
 	CU_ASSERT_TRUE(rt_event_is_current(event));
@@ -2231,6 +2252,7 @@ static const struct test tests[] = {
 	{ "another master lacks an entry", another_master },
 	{ "another master gives an id once more", another_event_of_the_same_id },
 	{ "another master for commands", another_master_for_commands },
+	{ "done over another connection", done_over_another_connection },
 	{ "another master while recovering", another_master_while_recovering },
 	{ "a read fails while the group is ensured", read_fails_while_ensuring },
 	{ "a consumer is there before it has read anything", consumer_at_once },
