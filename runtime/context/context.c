@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define TRIM_EVERY_MS 5000
+#define READ_TOGETHER 16 /* partitions that share a blocking read: it takes time for each of them */
 
 /* ---- what is under way ---- */
 
@@ -148,12 +149,13 @@ static void make_consumer(const struct rt_context *context, char *text, size_t s
 
 static int subscribe(struct rt_partition *partition,
 		     const struct rt_context_subscription *subscription,
-		     const struct rt_context_options *options, const char *consumer)
+		     const struct rt_context_options *options, const char *consumer,
+		     struct rt_reads *reads)
 {
 	struct rt_context *context = partition->context;
 	struct rt_context_stream *stream = &partition->streams[partition->stream_count++];
 	const struct rt_stream_options source = {
-		.reader = options->redis,
+		.reads = reads,
 		.commands = rt_store_redis(partition->store),
 		.stream = stream->name =
 			rt_printf("%s:{%d}:events", subscription->context, partition->number),
@@ -163,11 +165,7 @@ static int subscribe(struct rt_partition *partition,
 		.partition = partition->number,
 	};
 	struct rt_events_options events = options->events;
-	struct rt_stream *made;
-	int rc = rt_stream_new(context->loop, &source, &made);
 
-	if (rc != RT_OK)
-		return rc;
 	events.name = stream->name;
 	events.partition = partition->number;
 	events.context = subscription->context;
@@ -176,7 +174,8 @@ static int subscribe(struct rt_partition *partition,
 	events.user_data = context->data;
 	events.metrics = context->metrics;
 	events.changed = options->changed;
-	return rt_events_new(context->loop, made, &events, &stream->events);
+	return rt_events_new(context->loop, rt_stream_new(context->loop, &source), &events,
+			     &stream->events);
 }
 
 static int make_partition(struct rt_context *context, int number,
@@ -206,23 +205,43 @@ static int make_partition(struct rt_context *context, int number,
 						&partition->trim_queue);
 }
 
-static int make_members(struct rt_context *context, const struct rt_context_options *options)
+static int subscribe_all(struct rt_context *context, const struct rt_context_options *options,
+			 const char *consumer)
 {
 	const struct rt_context_domain *domain = context->domain;
+	int share = rt_store_redis(context->partitions[0].store)->together ? READ_TOGETHER : 1;
+	struct rt_reads *reads = NULL;
+	int rc = RT_OK;
+
+	for (int p = 0; rc == RT_OK && p < context->partition_count; p++) {
+		if (p % share == 0) {
+			rt_reads_release(RT_TAKE(reads));
+			rc = rt_reads_new(context->loop, options->redis, p, domain->name, consumer,
+					  &reads);
+		}
+		for (const struct rt_context_subscription *subscription = domain->subscriptions;
+		     rc == RT_OK && subscription->context != NULL; subscription++)
+			rc = subscribe(&context->partitions[p], subscription, options, consumer,
+				       reads);
+	}
+	rt_reads_release(reads);
+	return rc;
+}
+
+static int make_members(struct rt_context *context, const struct rt_context_options *options)
+{
 	char consumer[128];
 	int rc = RT_OK;
 
 	for (int p = 0; rc == RT_OK && p < context->partition_count; p++)
 		rc = make_partition(context, p, options);
 	if (rc == RT_OK)
-		rc = domain->make(context, options->domain_options, &context->data);
+		rc = context->domain->make(context, options->domain_options, &context->data);
 	make_consumer(context, consumer, sizeof(consumer));
-	for (int p = 0; rc == RT_OK && p < context->partition_count; p++)
-		for (const struct rt_context_subscription *subscription = domain->subscriptions;
-		     rc == RT_OK && subscription->context != NULL; subscription++)
-			rc = subscribe(&context->partitions[p], subscription, options,
+	return rc != RT_OK
+		       ? rc
+		       : subscribe_all(context, options,
 				       options->consumer != NULL ? options->consumer : consumer);
-	return rc;
 }
 
 /* ---- start and end ---- */

@@ -44,20 +44,27 @@
 
 struct rt_events; /* opaque: a subscription */
 
+/* A connection over which streams are read that lie in one Redis, for one consumer of one group (reads.c). With these
+ * options it goes to the Redis of `partition`. Strings are copied. */
+struct rt_reads; /* opaque */
+int rt_reads_new(struct rt_loop *loop, const struct rt_redis_options *options, int partition,
+		 const char *group, const char *consumer, struct rt_reads **ret);
+/* By who made it, once the streams are made: it ends with the last of them. Takes NULL. */
+void rt_reads_release(struct rt_reads *reads);
+
 /* Where the entries come from: one stream, one consumer group, one consumer name. */
 struct rt_stream; /* opaque */
 struct rt_stream_options {
-	const struct rt_redis_options *reader; /* for the source's own blocking connection */
-	struct rt_redis *commands;             /* borrowed; everything but the blocking read */
-	const char *stream;                    /* "order:{0}:events" */
-	const char *group;    /* "inventory": the context that reads; its keys begin so */
-	const char *consumer; /* unique for the process */
+	struct rt_reads *reads;    /* of the same group and consumer */
+	struct rt_redis *commands; /* borrowed; everything but the blocking read */
+	const char *stream;        /* "order:{0}:events" */
+	const char *group;         /* "inventory": the context that reads; its keys begin so */
+	const char *consumer;      /* unique for the process */
 	/* Of the context that reads: for dead letters and the cursor (runtime/events/events.lua). */
 	const struct rt_functions *functions;
 	int partition; /* of the keys {p} */
 };
-int rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options,
-		  struct rt_stream **ret);
+struct rt_stream *rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options);
 
 /* A delivered event. Its texts end in a NUL. Valid from the handler's call until it is finished. */
 struct rt_event {

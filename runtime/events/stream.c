@@ -1,6 +1,6 @@
 /* stream.c - a subscription in Redis.
  *
- * The blocking XREADGROUP has its own connection, because answers come in order and a read that
+ * The blocking XREADGROUP has its own connection (reads.c), because answers come in order and a read that
  * waits would delay all commands after it. Everything else shares the service's connection.
  *
  * XAUTOCLAIM does not report how often an entry was delivered; XPENDING does, so it is sent just before
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "reads_internal.h"
 #include "redis/redis.h"
 #include "stream_internal.h"
 
@@ -34,19 +35,21 @@ struct claim {
 };
 struct stream {
 	struct rt_stream base;
-	struct rt_redis *reader, *commands;
+	struct rt_reads *reads;
+	struct rt_read read;
+	struct rt_stream_op *read_op;
+	struct rt_redis *commands;
 	struct rt_redis_waiter waiter; /* for one of the two at a time */
 	void (*connected)(void *user);
 	void *connected_user;
 	char *name, *group, *consumer, *aside; /* aside: the stream of events that were set aside */
 	char *own_stream, *cursor_key;
 	const struct rt_functions *functions;
-	int64_t timeout_ms; /* of the reader, on top of the time a read waits */
 	struct claim claim;
-	struct rt_redis_op read_op, pending_op, renew_op, recount_op, ack_op, aside_op,
-		dead_letter_op, maintain_op;
-	struct rt_stream_op *read, *pending, *renew, *recount, *ack, *set_aside, *dead_letter,
-		*maintain, *ensure;
+	struct rt_redis_op pending_op, renew_op, recount_op, ack_op, aside_op, dead_letter_op,
+		maintain_op;
+	struct rt_stream_op *pending, *renew, *recount, *ack, *set_aside, *dead_letter, *maintain,
+		*ensure;
 	struct rt_redis_op groups_op, cursor_op, stream_op, create_op, consumer_op;
 	struct rt_stream_info *maintain_info;
 	char cursor[ID_TEXT]; /* ensure: where to create the group */
@@ -142,34 +145,24 @@ static void finish_entries(struct rt_stream_op *op, const redisReply *list,
 	free(texts);
 }
 
-/* The answer of XREADGROUP: nil, or [[stream, entries]]. */
-static void finish_read(struct rt_stream_op *op, int status, const redisReply *reply)
-{
-	if (status != RT_OK)
-		finish(op, status);
-	else if (reply->type == REDIS_REPLY_NIL)
-		finish(op, RT_OK);
-	else if (rt_reply_is_array(reply, 1) && rt_reply_is_array(reply->element[0], 2) &&
-		 rt_reply_is_array(reply->element[0]->element[1], 0))
-		finish_entries(op, reply->element[0]->element[1], NULL);
-	else
-		finish(op, RT_PROTOCOL);
-}
-
 /* ---- reading ---- */
 
-static void read_done(struct rt_redis_op *redis_op, int status, const redisReply *reply)
+static void read_done(struct rt_read *read, int status, const redisReply *entries)
 {
-	struct stream *self = RT_CONTAINER_OF(redis_op, struct stream, read_op);
+	struct stream *self = RT_CONTAINER_OF(read, struct stream, read);
+	struct rt_stream_op *op = RT_TAKE(self->read_op);
 
-	finish_read(RT_TAKE(self->read), status, reply);
+	if (entries == NULL)
+		finish(op, status);
+	else
+		finish_entries(op, entries, NULL);
 }
 
 bool rt_stream_connected(const struct rt_stream *stream)
 {
 	const struct stream *self = RT_CONTAINER_OF(stream, const struct stream, base);
 
-	return rt_redis_up(self->commands) && rt_redis_up(self->reader);
+	return rt_redis_up(self->commands) && rt_redis_up(rt_reads_redis(self->reads));
 }
 
 uint64_t rt_stream_epoch(const struct rt_stream *stream)
@@ -188,8 +181,8 @@ static void wait_for_connections(struct stream *self)
 {
 	if (!rt_redis_up(self->commands))
 		rt_redis_await(self->commands, &self->waiter, connection_up);
-	else if (!rt_redis_up(self->reader))
-		rt_redis_await(self->reader, &self->waiter, connection_up);
+	else if (!rt_redis_up(rt_reads_redis(self->reads)))
+		rt_redis_await(rt_reads_redis(self->reads), &self->waiter, connection_up);
 	else
 		self->connected(self->connected_user);
 }
@@ -206,36 +199,18 @@ void rt_stream_await(struct rt_stream *stream, void (*connected)(void *user), vo
 void rt_stream_read(struct rt_stream *stream, struct rt_stream_op *op, int64_t block_ms)
 {
 	struct stream *self = of_base(stream);
-	struct rt_args args = { .count = 0 };
 
-	self->read = op;
-	rt_args_str(&args, "XREADGROUP");
-	rt_args_str(&args, "GROUP");
-	rt_args_str(&args, self->group);
-	rt_args_str(&args, self->consumer);
-	rt_args_str(&args, "COUNT");
-	rt_args_int(&args, op->count_max);
-	if (block_ms > 0) {
-		/* BLOCK 0 would wait forever. */
-		rt_args_str(&args, "BLOCK");
-		rt_args_int(&args, block_ms);
-	}
-	rt_args_str(&args, "STREAMS");
-	rt_args_str(&args, self->name);
-	rt_args_str(&args, ">");
-	rt_redis_send(self->reader, &self->read_op, &args, RT_MAX(block_ms, 0) + self->timeout_ms,
-		      read_done);
-	rt_args_done(&args);
+	self->read_op = op;
+	self->read.count_max = op->count_max;
+	self->read.block_ms = block_ms;
+	rt_reads_ask(self->reads, &self->read);
 }
 
 void rt_stream_interrupt(struct rt_stream *stream)
 {
 	struct stream *self = of_base(stream);
 
-	/* Redis forgets a read whose connection is closed. CLIENT UNBLOCK would be better, but it
-	 * is an administrator's command. */
-	if (self->read != NULL)
-		rt_redis_reset(self->reader);
+	rt_reads_interrupt(self->reads, &self->read);
 }
 
 /* ---- entries that were delivered before ---- */
@@ -710,7 +685,7 @@ void rt_stream_free(struct rt_stream *stream)
 		return;
 	self = of_base(stream);
 	rt_redis_forget(&self->waiter);
-	rt_redis_free(self->reader);
+	rt_reads_leave(self->reads, &self->read);
 	free(self->name);
 	free(self->group);
 	free(self->consumer);
@@ -721,14 +696,10 @@ void rt_stream_free(struct rt_stream *stream)
 	free(self);
 }
 
-int rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options,
-		  struct rt_stream **ret)
+struct rt_stream *rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options)
 {
 	struct stream *self = rt_alloc(sizeof(*self));
-	struct rt_redis_options reader = *options->reader;
 	const char *context = options->group;
-	char *name = rt_printf("%s-reader", reader.name != NULL ? reader.name : context);
-	int rc;
 
 	self->base.loop = loop;
 	rt_list_init(&self->waiter.link);
@@ -743,17 +714,9 @@ int rt_stream_new(struct rt_loop *loop, const struct rt_stream_options *options,
 				(int)strcspn(options->stream, ":"), options->stream);
 	self->functions = options->functions;
 	self->claim.counted = rt_alloc(COUNTED_MAX * sizeof(struct counted));
-	self->timeout_ms = reader.timeout_ms > 0 ? reader.timeout_ms : 2000;
-	reader.name = name;
-	reader.on_state = NULL; /* its answers show it */
-	reader.partition = options->partition;
-	reader.blocks = true;
-	rc = rt_redis_new(loop, &reader, &self->reader);
-	free(name);
-	if (rc != RT_OK) {
-		rt_stream_free(&self->base);
-		return rc;
-	}
-	*ret = &self->base;
-	return RT_OK;
+	self->read.stream = self->name;
+	self->read.done = read_done;
+	self->reads = options->reads;
+	rt_reads_join(self->reads, &self->read);
+	return &self->base;
 }

@@ -354,13 +354,10 @@ static void answers_due(struct rt_timer *timer)
 		command_ends(link, command, command->status);
 }
 
-/* Whether there can be something for a blocked read: its stream has an entry behind its id, or behind those that its group
- * has read. What is not certain is found out by running it. The stream and the id are its last arguments. */
-static bool may_go_on(const struct memory_redis *redis, const struct command *command)
+static bool has_more(const struct memory_redis *redis, const struct command *command,
+		     const char *name, const char *id)
 {
-	const char *id = command->argv[command->argc - 1].data;
-	const struct memory_stream *stream =
-		memory_stream_find(redis, command->argv[command->argc - 2].data);
+	const struct memory_stream *stream = memory_stream_find(redis, name);
 	const struct memory_group *group;
 	struct memory_id after;
 
@@ -370,6 +367,22 @@ static bool may_go_on(const struct memory_redis *redis, const struct command *co
 		return memory_id_compare(after, stream->last) < 0;
 	group = strcmp(id, ">") != 0 ? NULL : memory_group_find(stream, command->argv[2].data);
 	return group == NULL || memory_id_compare(group->delivered, stream->last) < 0;
+}
+
+/* Whether there can be something for a blocked read: one of its streams has an entry behind its id, or behind those that its
+ * group has read. What is not certain is found out by running it. */
+static bool may_go_on(const struct memory_redis *redis, const struct command *command)
+{
+	size_t from = 1, streams;
+	bool more = false;
+
+	while (strcasecmp(command->argv[from - 1].data, "STREAMS") != 0)
+		from++;
+	streams = (command->argc - from) / 2;
+	for (size_t i = from; i < from + streams && !more; i++)
+		more = has_more(redis, command, command->argv[i].data,
+				command->argv[i + streams].data);
+	return more;
 }
 
 /* Runs blocked reads again, the oldest first. */

@@ -832,9 +832,9 @@ redisReply *run_xpending(struct memory_call *call)
 
 /* ---- XREAD, XREADGROUP ---- */
 
-/* The options in front of STREAMS; one stream is read. */
+/* The options in front of STREAMS, and how many streams are read. */
 struct reading {
-	size_t stream; /* the argument */
+	size_t stream, streams; /* the first one's argument */
 	size_t count;
 	bool blocks;
 };
@@ -853,46 +853,88 @@ static bool arg_reading(struct memory_call *call, size_t i, struct reading *ret)
 			return false;
 		ret->blocks = ret->blocks || blocks;
 	}
-	if (i + 3 != call->argc)
+	if (i + 2 > call->argc)
 		return fail(call, ERROR_SYNTAX);
+	if ((call->argc - i - 1) % 2 != 0)
+		return fail(call, "ERR Unbalanced XREAD list of streams: for each stream key an ID "
+				  "or '$' must be specified.");
 	if (ret->blocks && call->scripted)
 		return fail(call, "ERR %s command is not allowed with BLOCK option from scripts",
 			    call->argv[0].data);
 	ret->count = count > 0 ? (size_t)count : SIZE_MAX;
 	ret->stream = i + 1;
-	call->key = key_find(call, ret->stream);
-	return key_fits(call);
+	ret->streams = (call->argc - i - 1) / 2;
+	return true;
 }
 
-static redisReply *reply_reading(struct memory_call *call, const struct reading *reading,
-				 redisReply *entries)
+static const char *id_text(const struct memory_call *call, const struct reading *reading,
+			   size_t stream)
 {
-	return reply_list(call, "r",
-			  reply_list(call, "sr", call->argv[reading->stream].data, entries));
+	return call->argv[stream + reading->streams].data;
 }
 
-static redisReply *reply_waits(struct memory_call *call, const struct reading *reading)
+/* Of each stream, what `one` gives; NULL: nothing, and if that is so of all, a read that blocks waits. Redis looks at all
+ * streams first (`check`), and reads none if there is an error. */
+static redisReply *read_each(struct memory_call *call, const struct reading *reading,
+			     bool (*check)(struct memory_call *call, const struct reading *reading,
+					   size_t stream),
+			     redisReply *(*one)(struct memory_call *call,
+						const struct reading *reading, size_t stream))
 {
+	size_t from = reading->stream, end = reading->stream + reading->streams;
+	redisReply *answer = reply_array(call, reading->streams);
+
+	for (size_t i = from; i < end; i++) {
+		call->key = key_find(call, i);
+		if (!key_fits(call) || !check(call, reading, i))
+			return call->error;
+	}
+	for (size_t i = from; i < end; i++) {
+		redisReply *entries;
+
+		call->key = key_find(call, i);
+		entries = one(call, reading, i);
+		if (entries != NULL)
+			reply_push(answer, reply_list(call, "sr", call->argv[i].data, entries));
+	}
+	if (answer->elements > 0)
+		return answer;
 	return reading->blocks ? NULL : reply_nil(call);
 }
 
+static bool check_after(struct memory_call *call, const struct reading *reading, size_t stream)
+{
+	struct memory_id after;
+
+	return arg_id(call, stream + reading->streams, &after);
+}
+
+static redisReply *read_after(struct memory_call *call, const struct reading *reading,
+			      size_t stream)
+{
+	const struct memory_stream *from = stream_of(call);
+	struct memory_id after;
+	redisReply *entries;
+	size_t first, count;
+
+	(void)memory_id_parse(id_text(call, reading, stream), &after);
+	first = memory_stream_after(from, after);
+	count = RT_MIN(reading->count, from->count - first);
+	if (count == 0)
+		return NULL;
+	entries = reply_array(call, count);
+	for (size_t i = first; i < first + count; i++)
+		reply_push(entries, reply_entry(call, &from->entries[i]));
+	return entries;
+}
+
+/* XREAD [COUNT n] [BLOCK ms] STREAMS key … id … */
 redisReply *run_xread(struct memory_call *call)
 {
 	struct reading reading;
-	struct memory_id after;
-	redisReply *entries;
-	size_t from, count;
 
-	if (!arg_reading(call, 1, &reading) || !arg_id(call, reading.stream + 1, &after))
-		return call->error;
-	from = memory_stream_after(stream_of(call), after);
-	count = RT_MIN(reading.count, stream_of(call)->count - from);
-	if (count == 0)
-		return reply_waits(call, &reading);
-	entries = reply_array(call, count);
-	for (size_t i = from; i < from + count; i++)
-		reply_push(entries, reply_entry(call, &stream_of(call)->entries[i]));
-	return reply_reading(call, &reading, entries);
+	return arg_reading(call, 1, &reading) ? read_each(call, &reading, check_after, read_after)
+					      : call->error;
 }
 
 static redisReply *read_new(struct memory_call *call, const struct reading *reading,
@@ -905,7 +947,7 @@ static redisReply *read_new(struct memory_call *call, const struct reading *read
 	redisReply *entries;
 
 	if (count == 0)
-		return reply_waits(call, reading);
+		return NULL;
 	consumer = consumer_seen(call, group, call->argv[3].data);
 	entries = reply_array(call, count);
 	for (size_t i = from; i < from + count; i++) {
@@ -925,7 +967,7 @@ static redisReply *read_new(struct memory_call *call, const struct reading *read
 			call->redis->on_delivered(call->redis->user, consumer->name, entry);
 	}
 	call->redis->writes++;
-	return reply_reading(call, reading, entries);
+	return entries;
 }
 
 /* The consumer's pending entries; this counts as a delivery. */
@@ -949,29 +991,41 @@ static redisReply *read_again(struct memory_call *call, const struct reading *re
 					    ? reply_entry(call, entry)
 					    : reply_list(call, "dr", pending->id, reply_nil(call)));
 	}
-	return reply_reading(call, reading, entries);
+	return entries;
 }
 
-/* XREADGROUP GROUP group consumer [COUNT n] [BLOCK ms] STREAMS key id */
-redisReply *run_xreadgroup(struct memory_call *call)
+static bool check_group(struct memory_call *call, const struct reading *reading, size_t stream)
 {
-	struct memory_group *group;
-	struct reading reading;
 	struct memory_id after;
 
-	if (!arg_reading(call, 4, &reading))
-		return call->error;
-	group = memory_group_find(stream_of(call), call->argv[2].data);
-	if (group == NULL)
-		return reply_error(call,
-				   "NOGROUP No such key '%s' or consumer group '%s' in XREADGROUP "
-				   "with GROUP option",
-				   call->argv[reading.stream].data, call->argv[2].data);
-	if (strcmp(call->argv[reading.stream + 1].data, ">") == 0)
-		return read_new(call, &reading, group);
-	if (!arg_id(call, reading.stream + 1, &after))
-		return call->error;
-	return read_again(call, &reading, group, after);
+	if (memory_group_find(stream_of(call), call->argv[2].data) == NULL)
+		return fail(call,
+			    "NOGROUP No such key '%s' or consumer group '%s' in XREADGROUP "
+			    "with GROUP option",
+			    call->argv[stream].data, call->argv[2].data);
+	return strcmp(id_text(call, reading, stream), ">") == 0 ||
+	       arg_id(call, stream + reading->streams, &after);
+}
+
+static redisReply *read_group(struct memory_call *call, const struct reading *reading,
+			      size_t stream)
+{
+	struct memory_group *group = memory_group_find(stream_of(call), call->argv[2].data);
+	struct memory_id after;
+
+	if (strcmp(id_text(call, reading, stream), ">") == 0)
+		return read_new(call, reading, group);
+	(void)memory_id_parse(id_text(call, reading, stream), &after);
+	return read_again(call, reading, group, after);
+}
+
+/* XREADGROUP GROUP group consumer [COUNT n] [BLOCK ms] STREAMS key … id … */
+redisReply *run_xreadgroup(struct memory_call *call)
+{
+	struct reading reading;
+
+	return arg_reading(call, 4, &reading) ? read_each(call, &reading, check_group, read_group)
+					      : call->error;
 }
 
 /* ---- acknowledging and claiming ---- */

@@ -45,16 +45,18 @@ struct rt_stream *stored_source(struct memory_host *host, struct rt_redis *comma
 				const struct rt_functions *functions, const char *stream,
 				const char *consumer)
 {
-	struct rt_stream_options options = { .reader = &host->options,
-					     .commands = commands,
+	struct rt_stream_options options = { .commands = commands,
 					     .stream = stream,
 					     .group = functions->name,
 					     .consumer = consumer,
 					     .functions = functions };
 	struct rt_stream *source;
-	int rc = rt_stream_new(host->redis->loop, &options, &source);
+	int rc = rt_reads_new(host->redis->loop, &host->options, 0, functions->name, consumer,
+			      &options.reads);
 
 	assert(rc == RT_OK);
+	source = rt_stream_new(host->redis->loop, &options);
+	rt_reads_release(options.reads);
 	return source;
 }
 

@@ -64,9 +64,9 @@ static void the_same_seed_is_the_same_run(void)
 static const uint64_t bug_seeds[WORLD_BUGS] = {
 	[BUG_R1_NO_TOMBSTONE] = 680,    [BUG_R2_ANY_RECORD] = 150,
 	[BUG_R4_NO_LINES] = 300,        [BUG_R5_NO_TAKING] = 450,
-	[BUG_R6_ANY_GENERATION] = 1130, [BUG_R7_SAME_CONNECTION] = 40600,
+	[BUG_R6_ANY_GENERATION] = 1900, [BUG_R7_SAME_CONNECTION] = 45000,
 	[BUG_R8_NO_WAIT] = 190,         [BUG_RETURN_ANYWAY] = 1310,
-	[BUG_BATCH_APART] = 280,        [BUG_DROP_FORGOTTEN] = 101070,
+	[BUG_BATCH_APART] = 280,        [BUG_DROP_FORGOTTEN] = 31600,
 };
 
 static void planted_bugs_are_found(void)

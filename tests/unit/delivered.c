@@ -24,21 +24,22 @@ void delivered_start(struct rt_loop *loop, struct rt_store *store,
 		     const struct rt_redis_options *redis, const struct rt_functions *functions,
 		     const char *stream)
 {
-	const struct rt_stream_options from = { .reader = redis,
-						.commands = rt_store_redis(store),
-						.stream = stream,
-						.group = functions->name,
-						.consumer = "test",
-						.functions = functions };
+	struct rt_stream_options from = { .commands = rt_store_redis(store),
+					  .stream = stream,
+					  .group = functions->name,
+					  .consumer = "test",
+					  .functions = functions };
 	const struct rt_events_options options = { RT_EVENTS_DEFAULTS, .name = stream,
 						   .on_event = on_event };
-	struct rt_stream *source;
 
 	delivered.loop = loop;
 	delivered.count = delivered.taken = 0;
 	delivered.stopped = false;
-	CU_ASSERT_FATAL(rt_stream_new(loop, &from, &source) == RT_OK);
-	CU_ASSERT_FATAL(rt_events_new(loop, source, &options, &delivered.events) == RT_OK);
+	CU_ASSERT_FATAL(rt_reads_new(loop, redis, 0, from.group, from.consumer, &from.reads) ==
+			RT_OK);
+	CU_ASSERT_FATAL(rt_events_new(loop, rt_stream_new(loop, &from), &options,
+				      &delivered.events) == RT_OK);
+	rt_reads_release(from.reads);
 	rt_events_start(delivered.events);
 }
 

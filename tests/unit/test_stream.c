@@ -215,24 +215,22 @@ static struct side *add_side(size_t i, const char *consumer, struct rt_events_op
 {
 	struct rt_redis_options redis = { .unix_path = f.server->socket, .name = consumer };
 	struct side *side = rt_alloc(sizeof(*side));
-	struct rt_stream *source;
+	struct rt_stream_options from = { .stream = STREAM,
+					  .group = GROUP,
+					  .consumer = consumer,
+					  .functions = &inventory_functions };
 
 	f.sides[i] = side;
 	CU_ASSERT_FATAL(rt_redis_new(f.loop, &redis, &side->commands) == RT_OK);
-	CU_ASSERT_FATAL(
-		rt_stream_new(f.loop,
-			      &(struct rt_stream_options){ .reader = &redis,
-							   .commands = side->commands,
-							   .stream = STREAM,
-							   .group = GROUP,
-							   .consumer = consumer,
-							   .functions = &inventory_functions },
-			      &source) == RT_OK);
+	from.commands = side->commands;
+	CU_ASSERT_FATAL(rt_reads_new(f.loop, &redis, 0, GROUP, consumer, &from.reads) == RT_OK);
 	options.name = STREAM;
 	options.on_event = on_event;
 	options.user_data = side;
 	options.metrics = f.metrics;
-	CU_ASSERT_FATAL(rt_events_new(f.loop, source, &options, &side->events) == RT_OK);
+	CU_ASSERT_FATAL(rt_events_new(f.loop, rt_stream_new(f.loop, &from), &options,
+				      &side->events) == RT_OK);
+	rt_reads_release(from.reads);
 	rt_events_start(side->events);
 	return side;
 }
@@ -1150,20 +1148,20 @@ static bool claim_has_ended(void)
 static void a_claim_ends_with_its_last_command(void)
 {
 	const struct rt_redis_options redis = { .unix_path = f.server->socket, .pending_max = 1 };
-	const struct rt_stream_options options = { .reader = &redis,
-						   .stream = STREAM,
-						   .group = GROUP,
-						   .consumer = "c1",
-						   .functions = &inventory_functions };
-	struct rt_stream_options with = options;
+	struct rt_stream_options options = { .stream = STREAM,
+					     .group = GROUP,
+					     .consumer = "c1",
+					     .functions = &inventory_functions };
 	struct rt_stream *stream;
 
 	claiming = (struct claiming){
 		.op = { .cursor = "0-0", .count_max = 10, .idle_ms = 1000, .done = claim_ended }
 	};
 	CU_ASSERT_FATAL(rt_redis_new(f.loop, &redis, &claiming.commands) == RT_OK);
-	with.commands = claiming.commands;
-	CU_ASSERT_FATAL(rt_stream_new(f.loop, &with, &stream) == RT_OK);
+	options.commands = claiming.commands;
+	CU_ASSERT_FATAL(rt_reads_new(f.loop, &redis, 0, GROUP, "c1", &options.reads) == RT_OK);
+	stream = rt_stream_new(f.loop, &options);
+	rt_reads_release(options.reads);
 	run_until_so(f.loop, commands_are_up);
 	rt_stream_claim(stream, &claiming.op);
 	run_until_so(f.loop, claim_has_ended);
