@@ -21,8 +21,9 @@
  *
  * After a lost connection the master may be another one, without the last entries of the former. So nothing is handed
  * over until the group is ensured, and then only what is delivered again or anew (life); the rest is forgotten. So is
- * what waits to be acknowledged after it was done over the connection of before (events_forget_done). What is
- * with a handler already must not be stored over the new connection (rt_event_is_current).
+ * what waits to be acknowledged after it was done over the connection of before (events_forget_done), and an entry of which
+ * some events were done over that is handled as a whole once more. What is with a handler already must not be stored over the
+ * new connection (rt_event_is_current).
  *
  * Only pump() calls handlers, and finishing an event only queues: nothing re-enters. */
 #include "events.h"
@@ -181,10 +182,18 @@ static bool has_events(const struct entry *entry, const struct rt_entry_event *l
 	return same;
 }
 
-/* An entry that is held was delivered again. */
+/* An entry that is held was delivered again. Over another connection: behind that may be a master that has lost what was done
+ * for some of its events. */
 static void admit_again(struct entry *entry, const struct rt_entry *from)
 {
 	struct rt_events *events = owner_of(entry);
+
+	if (entry->life != events->life && entry->done > 0) {
+		if (entry->state == HANDED)
+			entry->anew = true;
+		else if (entry->state != FINISHING)
+			entry_reopen(entry);
+	}
 
 	/* Its acknowledgement may have found no group. */
 	entry->again = true;
@@ -616,6 +625,15 @@ static void entry_decided(struct entry *entry)
 	struct rt_events *events = owner_of(entry);
 	bool some_leave = false;
 
+	if (entry->life != events->life) { /* it comes again, if it is there at all */
+		entry_remove(entry);
+		return;
+	}
+	if (entry->anew) {
+		entry_reopen(entry);
+		entry_ready(entry);
+		return;
+	}
 	for (size_t i = 0; i < entry->count; i++) {
 		struct event *event = &entry->events[i];
 
@@ -904,7 +922,7 @@ const char *rt_event_ack(struct rt_event *base, const void *command)
 		entry->in_command = 0;
 	entry->command = command;
 	entry->in_command++;
-	if (entry->in_command + entry->done != entry->count)
+	if (entry->anew || entry->in_command + entry->done != entry->count)
 		return NULL;
 	entry->acked = true;
 	return entry->ack_id;

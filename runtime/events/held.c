@@ -204,6 +204,16 @@ void entry_remove(struct entry *entry)
 	free(entry);
 }
 
+void entry_reopen(struct entry *entry)
+{
+	for (size_t i = 0; i < entry->count; i++) {
+		entry->events[i].outcome = OPEN;
+		free(RT_TAKE(entry->events[i].reason));
+	}
+	entry->done = 0;
+	entry->acked = entry->anew = false;
+}
+
 void entries_remove(struct rt_list *entries)
 {
 	struct rt_list *link;

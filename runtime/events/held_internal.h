@@ -51,6 +51,7 @@ struct entry {
 	bool claimed; /* its claim is counted, and it was not handled since */
 	bool recount; /* the group has another number of deliveries */
 	bool acked;   /* a command acknowledges it, or has */
+	bool anew;    /* once it is decided, all its events are handled again */
 	char *reason; /* why the whole entry becomes a dead letter */
 	size_t unfinished; /* events that are handed over */
 	size_t done;       /* events that are done or ignored */
@@ -92,6 +93,8 @@ void entry_set(struct entry *entry, enum entry_state state);
 void entry_ready(struct entry *entry);
 /* Sets its number of deliveries; the group gets it with the next recount. */
 void entry_count(struct entry *entry, uint32_t deliveries);
+/* None of its events is done, or has another outcome. */
+void entry_reopen(struct entry *entry);
 /* Takes back the delivery that its claim counted: the entry was not at fault. */
 void entry_uncount_claim(struct entry *entry);
 

@@ -1418,6 +1418,52 @@ static void done_over_another_connection(void)
 	}
 }
 
+/* Of an entry's two events the first is done before the connection ends; the second is with its handler until the entry was
+ * delivered again, or waits for its retry, or ends while the group is ensured. The master may have lost the first one's effect. */
+static void some_done_over_another_connection(void)
+{
+	static const struct {
+		const char *name, *second;
+		char end; /* of the second, if it is held */
+		int64_t ends_ms;
+	} rows[] = {
+		{ "with its handler, then stored", "hd", 'd', 20000 },
+		{ "with its handler, then ignored", "hd", 'i', 20000 },
+		{ "with its handler, then poison", "hd", 'p', 20000 },
+		{ "waits for its retry", "ld", 0, 20000 },
+		{ "ignored before it is delivered again", "hd", 'i', 1000 },
+		{ "poison before it is delivered again", "hd", 'p', 1000 },
+	};
+
+	for (size_t i = 0; i < RT_LENGTH(rows); i++) {
+		struct rt_events_options options = default_options();
+
+		options.retry_min_ms = 5000; /* after it was delivered again */
+		setup();
+		publish_entry("a/1 b/1");
+		plan("b", rows[i].second);
+		start_with(options);
+		expect("a/1 b/1");
+		if (rows[i].ends_ms < 20000) {
+			f.delay_step = "before xinfo"; /* whether the group is there */
+			f.delay_ms = 2000;
+		}
+		rt_redis_reset(f.commands[0]);
+		rt_loop_advance(f.loop, rows[i].ends_ms);
+		if (rows[i].end != 0) {
+			expect("");
+			CU_ASSERT_EQUAL_FATAL(f.held_count, 1);
+			f.held_count = 0;
+			finish_as(f.held[0], rows[i].end);
+			TEST_ROW(pending_count() == 1, rows[i].name);
+		}
+		rt_loop_advance(f.loop, 20000);
+		TEST_ROW(strcmp(f.said, "a/1 b/1 ") == 0, rows[i].name);
+		forget_said();
+		TEST_ROW(pending_count() == 0 && dead_count() == 0, rows[i].name);
+	}
+}
+
 static void look_current(const struct rt_event *event)
 {
 	CU_ASSERT_TRUE(rt_event_is_current(event));
@@ -2252,6 +2298,7 @@ static const struct test tests[] = {
 	{ "another master lacks an entry", another_master },
 	{ "another master gives an id once more", another_event_of_the_same_id },
 	{ "another master for commands", another_master_for_commands },
+	{ "some done over another connection", some_done_over_another_connection },
 	{ "done over another connection", done_over_another_connection },
 	{ "another master while recovering", another_master_while_recovering },
 	{ "a read fails while the group is ensured", read_fails_while_ensuring },
