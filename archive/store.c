@@ -7,7 +7,7 @@
  *     put_rest           movements, positions, gaps, entries that cannot be read
  *     COMMIT
  *
- * What is in mind of an order (struct known) is what the database has, or nothing: after a failure all of it is
+ * What is in mind of an order (struct archive_known) is what the database has, or nothing: after a failure all of it is
  * forgotten. */
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +15,7 @@
 #include "store_content.h"
 #include "store_index.h"
 #include "store_internal.h"
+#include "store_known.h"
 #include "store_life.h"
 #include "store_moves.h"
 #include "store_postings.h"
@@ -22,13 +23,9 @@
 #include "tandem/inventory/v1/inventory_events.pb-c.h"
 #include "tandem/order/v1/order_events.pb-c.h"
 
-#define uthash_fatal(text) abort()
-#include <uthash.h>
-
-#define KEEP_BYTES   ((size_t)1 << 20)
-#define ID_BYTES     32   /* of an order id, with what is 0 behind it */
-#define REUSED_BYTES 1024 /* at most, of a life or of lines whose order is forgotten */
-#define LIFE_ROOM    40   /* bytes: three events more, of which one says who it was */
+#define KEEP_BYTES ((size_t)1 << 20)
+#define AHEAD      16 /* events: so far ahead memory is asked for */
+#define LIFE_ROOM  40 /* bytes: three events more, of which one says who it was */
 
 /* What inventory did last for an order. */
 enum stock_state {
@@ -39,42 +36,6 @@ enum stock_state {
 	STOCK_IS_UNAVAILABLE
 };
 
-struct line {
-	int64_t key; /* the SKU's */
-	char *sku;   /* behind the list */
-	uint32_t quantity, sku_length;
-};
-/* An order's row. */
-struct known {
-	UT_hash_handle hh; /* the oldest first */
-	char order_id[ID_BYTES];
-	int64_t key;
-	int64_t no; /* 0: the database has none, as far as is known */
-	bool looked_up;
-	bool settled, has_placed;
-	int64_t dropped; /* the time of the entry that said so; 0: it is not */
-	int status;
-	int64_t stock_state;
-	uint64_t version, stock_version;
-	int64_t updated_ms;
-	struct rt_buf life;
-	int64_t life_ms; /* of the last event in it */
-	/* The order's events in it: its version before it was dropped, unless some are missing. */
-	uint64_t order_events;
-	struct line *lines;
-	size_t line_count, lines_bytes; /* how much memory the lines have */
-	uint64_t batch;                 /* in which it was found last */
-	/* Of the batch that is being written. */
-	bool touched;
-	struct known *next;
-	int64_t stored_no;  /* 0: its row is new */
-	int stored_status;  /* that has a posting; 0: none */
-	size_t stored_life; /* bytes of its life, with the room in it */
-	bool stored_kept;   /* settled, and not dropped */
-	struct archive_text placed;
-	const struct archive_content *content;
-};
-
 struct archive_store {
 	struct db *db;
 	char error[ARCHIVE_ERROR];
@@ -82,20 +43,20 @@ struct archive_store {
 	int64_t segment_orders;
 	struct archive_segments segments;
 	/* The writer's. */
-	struct known *orders;
-	size_t cache_orders;
+	struct archive_known_orders orders;
 	bool loaded; /* what follows */
 	int64_t serial, last_no, posting_rows;
 	uint64_t batches;
 	/* Of the batch that is being written. */
 	struct touched {
-		struct known *first, **end; /* in the order in which they were */
-	} fresh, changed;                   /* that have no row yet, and that have one */
+		struct archive_known *first, **end; /* in the order in which they were */
+	} fresh, changed;                           /* that have no row yet, and that have one */
 	struct archive_written written;
 	struct rt_arena arena;
 	struct archive_moves moves;
 	struct archive_postings postings;
-	struct known **known; /* of each event; NULL: it concerns no order */
+	struct archive_new_ids new_ids;
+	struct archive_known **known; /* of each event; NULL: it concerns no order */
 };
 
 struct db *archive_store_db(struct archive_store *store)
@@ -124,7 +85,7 @@ static struct db_value bytes(const struct archive_text *s)
 }
 
 /* A row that grows moves others out of its page. So an order that is not settled has room for what is to come. */
-static struct db_value life_value(struct known *known)
+static struct db_value life_value(struct archive_known *known)
 {
 	static const char room[LIFE_ROOM];
 	size_t length = known->life.length;
@@ -151,81 +112,13 @@ static int put(struct archive_store *store, const struct db_statement *statement
 
 /* ---- what is in mind ---- */
 
-/* uthash makes the next one the head of the table, which clang's analyzer does not see. */
-static void forget(struct archive_store *store, struct known *known)
-{
-	HASH_DEL(store->orders, known);
-	rt_buf_done(&known->life);
-	free(known->lines);
-	free(known);
-}
-
 static void forget_all(struct archive_store *store)
 {
-	while (store->orders != NULL)
-		/* It leaves the table: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-		forget(store, store->orders);
+	archive_known_forget_all(&store->orders);
 	store->loaded = false;
 }
 
-static void forget_oldest(struct archive_store *store)
-{
-	/* Those that leave are not counted: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-	while (HASH_COUNT(store->orders) > store->cache_orders)
-		forget(store, store->orders);
-}
-
-/* Mostly it takes the place of the oldest one, whose memory is waited for once, not once to be freed and once more. */
-static struct known *new_known(struct archive_store *store)
-{
-	struct known *known = store->orders;
-	struct rt_buf life;
-
-	if (HASH_COUNT(store->orders) < store->cache_orders || known->batch == store->batches ||
-	    known->life.capacity > REUSED_BYTES || known->lines_bytes > REUSED_BYTES)
-		return rt_alloc(sizeof(*known));
-	HASH_DEL(store->orders, known);
-	life = known->life;
-	life.length = 0;
-	*known = (struct known){ .life = life,
-				 .lines = known->lines,
-				 .lines_bytes = known->lines_bytes };
-	return known;
-}
-
-/* Of an id, which is random. */
-static unsigned int hash_of(const char id[ID_BYTES])
-{
-	uint64_t words[ID_BYTES / 8], h;
-
-	memcpy(words, id, ID_BYTES);
-	h = (words[0] ^ words[1]) * UINT64_C(0x9e3779b97f4a7c15);
-	h = (h ^ h >> 32 ^ words[2]) * UINT64_C(0xff51afd7ed558ccd);
-	h = (h ^ h >> 32 ^ words[3]) * UINT64_C(0xc4ceb9fe1a85ec53);
-	return (unsigned int)(h >> 32);
-}
-
-static struct known *find(struct archive_store *store, const struct archive_text *order_id)
-{
-	size_t length = RT_MIN(order_id->length, (size_t)ARCHIVE_ORDER_ID);
-	char id[ID_BYTES] = { 0 };
-	struct known *known;
-	unsigned int h;
-
-	memcpy(id, order_id->data, length);
-	h = hash_of(id);
-	HASH_FIND_BYHASHVALUE(hh, store->orders, id, ID_BYTES, h, known);
-	if (known == NULL) {
-		known = new_known(store);
-		memcpy(known->order_id, id, ID_BYTES);
-		known->key = archive_key(KEY_ID, id, length);
-		HASH_ADD_BYHASHVALUE(hh, store->orders, order_id, ID_BYTES, h, known);
-	}
-	known->batch = store->batches;
-	return known;
-}
-
-static void keep_lines(struct known *known, const struct archive_content *content)
+static void keep_lines(struct archive_known *known, const struct archive_content *content)
 {
 	size_t n = content->line_count, size = n * sizeof(*known->lines) + 1;
 	char *at;
@@ -243,28 +136,28 @@ static void keep_lines(struct known *known, const struct archive_content *conten
 
 		memcpy(at, sku->data, sku->length);
 		known->lines[i] =
-			(struct line){ .key = archive_key(KEY_SKU, sku->data, sku->length),
-				       .sku = at,
-				       .quantity = content->lines[i].quantity,
-				       .sku_length = (uint32_t)sku->length };
+			(struct archive_line){ .key = archive_key(KEY_SKU, sku->data, sku->length),
+					       .sku = at,
+					       .quantity = content->lines[i].quantity,
+					       .sku_length = (uint32_t)sku->length };
 		at += sku->length;
 	}
 }
 
 /* The status that has a posting. */
-static int posted(const struct known *known)
+static int posted(const struct archive_known *known)
 {
 	return archive_status_has_key(known->status) ? known->status : 0;
 }
 
 /* Whether the order service may drop it, and has not yet. */
-static bool is_kept(const struct known *known)
+static bool is_kept(const struct archive_known *known)
 {
 	return known->settled && known->dropped == 0 && known->has_placed;
 }
 
 /* That it was dropped may have been lost, and another event have the same version: it is not counted. */
-static void count_event(struct known *known, enum archive_kind kind,
+static void count_event(struct archive_known *known, enum archive_kind kind,
 			const struct archive_event *event)
 {
 	known->order_events += event->context == ARCHIVE_ORDER && kind != ORDER_DROPPED;
@@ -273,13 +166,13 @@ static void count_event(struct known *known, enum archive_kind kind,
 /* Of the one that is found. */
 struct looked_up {
 	struct archive_store *store;
-	struct known *known;
+	struct archive_known *known;
 };
 
 static void read_known(const struct db_value *columns, void *user)
 {
 	const struct looked_up *looked_up = user;
-	struct known *known = looked_up->known;
+	struct archive_known *known = looked_up->known;
 	const struct archive_content *content;
 	struct archive_life_reader reader = archive_life_read(columns[9].data, columns[9].length);
 	struct archive_event event;
@@ -344,35 +237,63 @@ static int load(struct archive_store *store)
 	return rc;
 }
 
-static int look_up(struct archive_store *store, const struct archive_batch *batch)
+/* Finds, or makes, the orders of the batch's events. Returns how many were not looked up yet: those of `list`. */
+static size_t find_orders(struct archive_store *store, const struct archive_batch *batch,
+			  struct archive_known **list)
 {
-	struct archive_wanted *list =
-		rt_arena_take(&store->arena, (batch->event_count + 1) * sizeof(*list));
-	struct looked_up *users =
-		rt_arena_take(&store->arena, (batch->event_count + 1) * sizeof(*users));
+	const struct archive_event *events = batch->events;
 	size_t count = 0;
 
-	store->known =
-		rt_arena_take(&store->arena, (batch->event_count + 1) * sizeof(*store->known));
 	for (size_t i = 0; i < batch->event_count; i++) {
-		struct known *known;
-		size_t below = store->segments.count;
+		struct archive_known *known = NULL;
 
-		store->known[i] = NULL;
-		if (!concerns_order(&batch->events[i]))
-			continue;
-		known = store->known[i] = find(store, &batch->events[i].subject);
-		if (known->looked_up)
+		if (i + AHEAD < batch->event_count)
+			archive_known_ahead(&store->orders, &events[i + AHEAD].subject);
+		if (concerns_order(&events[i]))
+			known = archive_known_find(&store->orders, &events[i].subject,
+						   store->batches);
+		store->known[i] = known;
+		if (known == NULL || known->looked_up)
 			continue;
 		known->looked_up = true;
-		if (!archive_ids_before(store->ids, known->key, &below))
-			continue; /* most often: it is a new one */
-		users[count] = (struct looked_up){ store, known };
-		list[count] = (struct archive_wanted){ .order_id = known->order_id,
-						       .key = known->key,
-						       .row = read_known,
-						       .user = &users[count] };
-		count++;
+		list[count++] = known;
+	}
+	return count;
+}
+
+/* Leaves those that the database may have: few, most are new. Returns how many. */
+static size_t keep_old(const struct archive_store *store, struct archive_known **list, size_t count)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		size_t below = store->segments.count;
+
+		if (i + AHEAD < count)
+			archive_ids_ahead(store->ids, below - 1, list[i + AHEAD]->key);
+		if (archive_ids_before(store->ids, list[i]->key, &below))
+			list[kept++] = list[i];
+	}
+	return kept;
+}
+
+static int look_up(struct archive_store *store, const struct archive_batch *batch)
+{
+	size_t room = batch->event_count + 1, count;
+	struct archive_known **known = rt_arena_take(&store->arena, room * sizeof(*known));
+	struct archive_wanted *list;
+	struct looked_up *users;
+
+	store->known = rt_arena_take(&store->arena, room * sizeof(*store->known));
+	count = keep_old(store, known, find_orders(store, batch, known));
+	list = rt_arena_take(&store->arena, (count + 1) * sizeof(*list));
+	users = rt_arena_take(&store->arena, (count + 1) * sizeof(*users));
+	for (size_t i = 0; i < count; i++) {
+		users[i] = (struct looked_up){ store, known[i] };
+		list[i] = (struct archive_wanted){ .order_id = known[i]->order_id,
+						   .key = known[i]->key,
+						   .row = read_known,
+						   .user = &users[i] };
 	}
 	return archive_index_find(store->db, &store->segments, store->ids, &sql_find_order, list,
 				  count);
@@ -381,7 +302,7 @@ static int look_up(struct archive_store *store, const struct archive_batch *batc
 /* ---- events of orders ---- */
 
 /* An order that is not in the database yet gets its number with its first event. */
-static void touch(struct archive_store *store, struct known *known, int64_t time_ms)
+static void touch(struct archive_store *store, struct archive_known *known, int64_t time_ms)
 {
 	if (known->no == 0) {
 		known->no = archive_next_no(&store->serial, time_ms, 1);
@@ -398,7 +319,7 @@ static void touch(struct archive_store *store, struct known *known, int64_t time
 	}
 }
 
-static void note_event(struct known *known, enum archive_kind kind,
+static void note_event(struct archive_known *known, enum archive_kind kind,
 		       const struct archive_event *event)
 {
 	archive_life_add(&known->life, known->life_ms, kind, event);
@@ -406,7 +327,7 @@ static void note_event(struct known *known, enum archive_kind kind,
 	count_event(known, kind, event);
 }
 
-static void note_movements(struct archive_store *store, const struct known *known, int kind,
+static void note_movements(struct archive_store *store, const struct archive_known *known, int kind,
 			   int64_t time_ms)
 {
 	for (size_t i = 0; i < known->line_count; i++)
@@ -445,7 +366,7 @@ static int movement_of(enum archive_kind kind, int64_t *state)
 
 /* Inventory's events of an order came before its OrderPlaced: now its time is known, and with it its number; and what they
  * moved. */
-static void complete(struct archive_store *store, struct known *known, int64_t placed_ms)
+static void complete(struct archive_store *store, struct archive_known *known, int64_t placed_ms)
 {
 	struct archive_life_reader reader = archive_life_read(known->life.data, known->life.length);
 	int64_t state = STOCK_NOTHING;
@@ -461,7 +382,7 @@ static void complete(struct archive_store *store, struct known *known, int64_t p
 	}
 }
 
-static void apply_placed(struct archive_store *store, struct known *known,
+static void apply_placed(struct archive_store *store, struct archive_known *known,
 			 const struct archive_event *event)
 {
 	const struct archive_content *content;
@@ -481,7 +402,7 @@ static void apply_placed(struct archive_store *store, struct known *known,
 }
 
 /* The last return of an order, as movements. Inventory's answer does not say what came back. */
-static void apply_returned(struct archive_store *store, const struct known *known,
+static void apply_returned(struct archive_store *store, const struct archive_known *known,
 			   const struct archive_event *event)
 {
 	const Tandem__Order__V1__OrderReturned *returned =
@@ -508,7 +429,7 @@ static void apply_returned(struct archive_store *store, const struct known *know
 	store->written.movements += last->n_lines;
 }
 
-static void apply_order(struct archive_store *store, struct known *known,
+static void apply_order(struct archive_store *store, struct archive_known *known,
 			const struct archive_event *event)
 {
 	enum archive_kind kind = archive_kind_of(&event->kind);
@@ -550,7 +471,7 @@ static void apply_order(struct archive_store *store, struct known *known,
 	note_event(known, kind, event);
 }
 
-static void apply_inventory(struct archive_store *store, struct known *known,
+static void apply_inventory(struct archive_store *store, struct archive_known *known,
 			    const struct archive_event *event)
 {
 	enum archive_kind kind = archive_kind_of(&event->kind);
@@ -587,15 +508,27 @@ static void apply_adjusted(struct archive_store *store, const struct archive_eve
 						 .data = event->data });
 }
 
+/* What comes soon after an event. */
+static void will_use(const struct archive_store *store, const struct archive_batch *batch, size_t i)
+{
+	if (i + AHEAD >= batch->event_count)
+		return;
+	archive_known_near(store->known[i + AHEAD]);
+	archive_known_nearer(store->known[i + AHEAD / 2]);
+}
+
 /* The orders' events first: inventory's follow from them. */
 static void apply(struct archive_store *store, const struct archive_batch *batch)
 {
-	for (size_t i = 0; i < batch->event_count; i++)
+	for (size_t i = 0; i < batch->event_count; i++) {
+		will_use(store, batch, i);
 		if (batch->events[i].context == ARCHIVE_ORDER)
 			apply_order(store, store->known[i], &batch->events[i]);
+	}
 	for (size_t i = 0; i < batch->event_count; i++) {
 		const struct archive_event *event = &batch->events[i];
 
+		will_use(store, batch, i);
 		if (event->context != ARCHIVE_INVENTORY)
 			continue;
 		if (store->known[i] != NULL)
@@ -613,10 +546,10 @@ static void note_posting(struct archive_store *store, int64_t no, int64_t key)
 
 	archive_postings_add(&store->postings, segment, key, no);
 	if (archive_kind_of_key(key) == KEY_ID)
-		archive_ids_add(store->ids, segment, key);
+		archive_ids_note(&store->new_ids, segment, key);
 }
 
-static void note_content(struct archive_store *store, const struct known *known)
+static void note_content(struct archive_store *store, const struct archive_known *known)
 {
 	const struct archive_content *content = known->content;
 
@@ -630,7 +563,7 @@ static void note_content(struct archive_store *store, const struct known *known)
 			archive_key_of_label(&content->labels[i].key, &content->labels[i].value));
 }
 
-static int put_new(struct archive_store *store, struct known *known, int partition)
+static int put_new(struct archive_store *store, struct archive_known *known, int partition)
 {
 	struct db_value customer = { .type = DB_NULL };
 
@@ -652,7 +585,7 @@ static int put_new(struct archive_store *store, struct known *known, int partiti
 }
 
 /* It gets another number. The postings of the former one lead to nothing. */
-static int take_away(struct archive_store *store, struct known *known)
+static int take_away(struct archive_store *store, struct archive_known *known)
 {
 	int rc = PUT(store, sql_delete_order, db_number(known->stored_no));
 
@@ -661,7 +594,7 @@ static int take_away(struct archive_store *store, struct known *known)
 	return rc;
 }
 
-static int put_order(struct archive_store *store, struct known *known, int partition)
+static int put_order(struct archive_store *store, struct archive_known *known, int partition)
 {
 	int rc = RT_OK;
 
@@ -697,17 +630,31 @@ static int begin_segment(struct archive_store *store)
 	return archive_segments_add(store->db, &store->segments, store->last_no + 1);
 }
 
+static int put_list(struct archive_store *store, struct archive_known *first, int partition)
+{
+	int rc = RT_OK;
+
+	for (struct archive_known *known = first; rc == RT_OK && known != NULL;
+	     known = known->next) {
+		archive_known_nearer(known->next);
+		if (known->next != NULL)
+			archive_known_near(known->next->next);
+		rc = put_order(store, known, partition);
+	}
+	return rc;
+}
+
 static int put_orders(struct archive_store *store, int partition)
 {
-	struct known *known;
 	size_t newest;
 	int rc = begin_segment(store);
 
 	/* The new ones first, all together. */
-	for (known = store->fresh.first; rc == RT_OK && known != NULL; known = known->next)
-		rc = put_order(store, known, partition);
-	for (known = store->changed.first; rc == RT_OK && known != NULL; known = known->next)
-		rc = put_order(store, known, partition);
+	if (rc == RT_OK)
+		rc = put_list(store, store->fresh.first, partition);
+	if (rc == RT_OK)
+		rc = put_list(store, store->changed.first, partition);
+	archive_ids_add_noted(store->ids, &store->new_ids);
 	if (rc == RT_OK)
 		rc = archive_postings_put(store->db, &store->postings, &store->posting_rows,
 					  &store->arena);
@@ -824,10 +771,10 @@ static void begin_lists(struct archive_store *store)
 static void end_batch(struct archive_store *store)
 {
 	begin_lists(store);
-	store->postings.count = 0;
+	store->postings.count = store->new_ids.count = 0;
 	store->moves.count = 0;
 	rt_arena_reset(&store->arena, KEEP_BYTES);
-	forget_oldest(store);
+	archive_known_forget_oldest(&store->orders);
 }
 
 int archive_store_write(struct archive_store *store, const struct archive_batch *batch,
@@ -901,7 +848,7 @@ int archive_store_open(const struct archive_store_options *options, struct archi
 	store = rt_alloc(sizeof(*store));
 	store->db = db;
 	begin_lists(store);
-	store->cache_orders =
+	store->orders.max =
 		options->cache_orders > 0 ? (size_t)options->cache_orders : ARCHIVE_CACHE_ORDERS;
 	store->ids = options->ids;
 	if (store->ids == NULL && options->writes)
@@ -922,6 +869,7 @@ void archive_store_close(struct archive_store *store)
 	archive_ids_free(store->own_ids);
 	rt_arena_done(&store->arena);
 	archive_postings_done(&store->postings);
+	archive_new_ids_done(&store->new_ids);
 	store->db->ops->close(store->db);
 	free(store);
 }

@@ -10,6 +10,7 @@
 #define GROUP_WORDS ((size_t)1 << 19)
 #define GROUPS_MAX  256 /* 10^9 orders; each segment behind them may have every id */
 #define HASHES      4
+#define AHEAD       8 /* ids: so far ahead memory is asked for */
 
 struct archive_ids {
 	uint64_t *groups[GROUPS_MAX];
@@ -168,6 +169,41 @@ void archive_ids_add(struct archive_ids *ids, size_t segment, int64_t key)
 		__atomic_store_n(word, __atomic_load_n(word, __ATOMIC_RELAXED) | bit,
 				 __ATOMIC_RELAXED);
 	}
+}
+
+void archive_ids_note(struct archive_new_ids *ids, size_t segment, int64_t key)
+{
+	ids->list = rt_grow(ids->list, ids->count, &ids->capacity, sizeof(*ids->list));
+	ids->list[ids->count++] = (struct archive_new_id){ segment, key };
+}
+
+void archive_ids_add_noted(struct archive_ids *ids, struct archive_new_ids *noted)
+{
+	for (size_t i = 0; i < noted->count; i++) {
+		const struct archive_new_id *later = &noted->list[i + AHEAD];
+
+		if (i + AHEAD < noted->count)
+			archive_ids_ahead(ids, later->segment, later->key);
+		archive_ids_add(ids, noted->list[i].segment, noted->list[i].key);
+	}
+	noted->count = 0;
+}
+
+void archive_new_ids_done(struct archive_new_ids *ids)
+{
+	free(ids->list);
+	*ids = (struct archive_new_ids){ .count = 0 };
+}
+
+void archive_ids_ahead(const struct archive_ids *ids, size_t segment, int64_t key)
+{
+	const uint64_t *group =
+		segment / GROUP_BITS < GROUPS_MAX
+			? __atomic_load_n(&ids->groups[segment / GROUP_BITS], __ATOMIC_ACQUIRE)
+			: NULL;
+
+	for (size_t i = 0; group != NULL && i < HASHES; i++)
+		__builtin_prefetch(&group[word_of(key, i)], 1);
 }
 
 /* Which segments of a group may have it. */

@@ -66,6 +66,19 @@ void archive_segments_done(struct archive_segments *segments);
 /* Threads: the writer's adds, every thread asks. */
 struct archive_ids; /* opaque; store.h has new and free */
 void archive_ids_add(struct archive_ids *ids, size_t segment, int64_t key);
+/* Many of them at once, which waits less for memory. */
+struct archive_new_ids {
+	struct archive_new_id {
+		size_t segment;
+		int64_t key;
+	} * list;
+	size_t count, capacity;
+};
+void archive_ids_note(struct archive_new_ids *ids, size_t segment, int64_t key);
+void archive_ids_add_noted(struct archive_ids *ids, struct archive_new_ids *noted);
+void archive_new_ids_done(struct archive_new_ids *ids);
+/* It will be asked for soon whether this segment, or one before it, may have it. */
+void archive_ids_ahead(const struct archive_ids *ids, size_t segment, int64_t key);
 /* The last segment before `below` that may have it; `below`: none has. Without `ids`, or while they are not loaded, each
  * may have it. */
 bool archive_ids_before(const struct archive_ids *ids, int64_t key, size_t *below);

@@ -7,6 +7,8 @@
 #include "store_life.h"
 #include "store_sql.h"
 
+#define AHEAD 16 /* movements: so far ahead memory is asked for */
+
 void archive_moves_add(struct archive_moves *moves, const struct archive_move *move)
 {
 	moves->list = rt_grow(moves->list, moves->count, &moves->capacity, sizeof(*moves->list));
@@ -30,6 +32,16 @@ static bool same_sku(const struct archive_move *a, const struct archive_move *b)
 	       memcmp(a->sku.data, b->sku.data, a->sku.length) == 0;
 }
 
+/* What comes soon after a movement. */
+static void will_use(const struct archive_moves *moves, const struct archive_sorted *order,
+		     size_t i)
+{
+	if (i + AHEAD >= moves->count)
+		return;
+	__builtin_prefetch(&moves->list[order[i + AHEAD].at]);
+	__builtin_prefetch(moves->list[order[i + AHEAD / 2].at].sku.data);
+}
+
 /* How many of those from `first` on share a row, and when the last of them was. */
 static size_t row_count(const struct archive_moves *moves, const struct archive_sorted *order,
 			size_t first, int64_t *ret_last_ms)
@@ -41,6 +53,7 @@ static size_t row_count(const struct archive_moves *moves, const struct archive_
 	while (count < MOVES_MAX && first + count < moves->count) {
 		const struct archive_move *next = &moves->list[order[first + count].at];
 
+		will_use(moves, order, first + count);
 		if (!same_sku(next, from) ||
 		    RT_MAX(last_ms, next->time_ms) - RT_MIN(first_ms, next->time_ms) >=
 			    MOVES_SPAN_MS)

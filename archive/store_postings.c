@@ -10,6 +10,7 @@
 #define BUCKET_BITS 9
 #define REST_BITS   (ARCHIVE_HASH_BITS - BUCKET_BITS)
 #define REST_MASK   ((UINT64_C(1) << REST_BITS) - 1)
+#define AHEAD       16   /* postings: so far ahead memory is asked for */
 #define ROUND_MAX   16   /* segments that are asked in a turn, per id */
 #define ROW_BYTES   1800 /* more would not lie in one page of SQLite's */
 
@@ -60,10 +61,11 @@ static size_t pack_row(const struct archive_postings *postings, const struct arc
 	     i < postings->count && order[i].key == order[first].key && packed->length < ROW_BYTES;
 	     i++) {
 		const struct archive_posting *posting = &postings->list[order[i].at];
-
 		uint8_t *from = (uint8_t *)rt_buf_room(packed, 2 * ARCHIVE_NUMBER_MAX);
 		uint8_t *at = archive_put_signed(from, posting->no - last_no);
 
+		if (i + AHEAD < postings->count)
+			__builtin_prefetch(&postings->list[order[i + AHEAD].at]);
 		at = archive_put_number(at, posting->rest);
 		packed->length += (size_t)(at - from);
 		last_no = posting->no;
