@@ -12,7 +12,7 @@
 #define REST_MASK   ((UINT64_C(1) << REST_BITS) - 1)
 #define AHEAD       16   /* postings: so far ahead memory is asked for */
 #define ROUND_MAX   16   /* segments that are asked in a turn, per id */
-#define ROW_BYTES   1800 /* more would not lie in one page of SQLite's */
+#define ROW_BYTES   1800 /* more would not lie in one page of 8 KiB, as older files have */
 
 static int64_t bucket_of(int64_t key)
 {

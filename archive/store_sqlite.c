@@ -12,7 +12,7 @@
 
 #define CACHE_KB        65536
 #define SLEEP_MS        5000
-#define CHECKPOINT_EACH 16384 /* pages */
+#define CHECKPOINT_EACH 8192 /* pages */
 #define ROWS            32    /* that are inserted by one statement */
 #define KINDS           8     /* of statements that insert so */
 #define KEEP_BYTES      ((size_t)1 << 20)
@@ -324,7 +324,7 @@ static int prepare_connection(struct sqlite *sqlite, const struct archive_store_
 		"PRAGMA cache_size=-%lld; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=%d; "
 		"PRAGMA temp_store=MEMORY; %s",
 		(long long)(options->cache_kb > 0 ? options->cache_kb : CACHE_KB), CHECKPOINT_EACH,
-		options->writes ? "PRAGMA page_size=8192; PRAGMA journal_mode=WAL;"
+		options->writes ? "PRAGMA page_size=16384; PRAGMA journal_mode=WAL;"
 				: "PRAGMA query_only=ON;");
 	int rc;
 

@@ -900,7 +900,7 @@ static void many_are_placed(int from, int to)
 {
 	for (int n = from; n < to; n++)
 		placed(order_id(n), rt_arena_printf(&world.arena, "customer %d", n == 25 ? 20 : n),
-		       "tea", rt_arena_printf(&world.arena, "%0250d", n), T0 + n);
+		       "tea", rt_arena_printf(&world.arena, "%0750d", n), T0 + n);
 }
 
 /* A row in the middle of those that one statement inserts cannot be, and others of the batch follow: none is written. */
@@ -962,6 +962,24 @@ static int page_count(void)
 	sqlite3_finalize(statement);
 	sqlite3_close(handle);
 	return count;
+}
+
+/* As files were made before: they keep their pages. */
+static void pages_of_another_size(void)
+{
+	int before;
+
+	placed(order_id(0), "carol", "tea", NULL, T0);
+	written();
+	archive_store_close(world.store);
+	run_sql("PRAGMA journal_mode=DELETE; PRAGMA page_size=4096; VACUUM");
+	before = page_count();
+	world.store = open_store(true);
+	many_are_placed(1, 60);
+	written();
+	CU_ASSERT(page_count() > before + 10); /* larger ones: five */
+	CU_ASSERT_EQUAL(FOUND(.status = 0), 60);
+	CU_ASSERT_EQUAL(FOUND(.customer_id = "carol"), 1);
 }
 
 static void open_with_pages(int max)
@@ -1184,6 +1202,7 @@ static const struct test tests[] = {
 	  an_order_of_which_an_event_is_missing_is_not_dropped },
 	{ "that it was dropped may be lost", that_it_was_dropped_may_be_lost },
 	{ "tables of version 1", tables_of_version_1 },
+	{ "pages of another size", pages_of_another_size },
 	{ "positions belong to the effects", positions_belong_to_the_effects },
 	{ "all of a batch or nothing", all_or_nothing },
 	{ "a full disk", a_full_disk },
