@@ -13,8 +13,8 @@
 #define CACHE_KB        65536
 #define SLEEP_MS        5000
 #define CHECKPOINT_EACH 8192 /* pages */
-#define ROWS            32    /* that are inserted by one statement */
-#define KINDS           8     /* of statements that insert so */
+#define ROWS            32   /* that are inserted by one statement */
+#define KINDS           8    /* of statements that insert so */
 #define KEEP_BYTES      ((size_t)1 << 20)
 
 /* Rows that wait to be inserted together. Their texts and bytes are in the arena, which has those of ROWS at most. */
