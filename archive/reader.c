@@ -876,7 +876,8 @@ static void read_on(struct archive_partition *partition)
 
 	RT_FAILPOINT("archive.read");
 	partition->asked = archive_turn_entries(&partition->streams[ARCHIVE_ORDER].turn,
-						&partition->streams[ARCHIVE_INVENTORY].turn, turn);
+						&partition->streams[ARCHIVE_INVENTORY].turn, turn,
+						batch->stored.event_count);
 	rt_args_str(&args, "XREAD");
 	rt_args_str(&args, "COUNT");
 	rt_args_int(&args, (int64_t)partition->asked);

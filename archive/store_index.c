@@ -1,15 +1,15 @@
 /* store_index.c - keys, segments, and which segments may have an id.
  *
  * The ids of 64 segments share a table of 2^20 words of 64 bits. A word stands for a bit of a hash, and each of its bits for
- * a segment: four words, taken together, say at once which of the 64 segments may have an id. */
+ * a segment: five words, taken together, say at once which of the 64 segments may have an id. */
 #include "store_index.h"
 
 #include "store_sql.h"
 
 #define GROUP_BITS  64 /* segments of a table */
-#define GROUP_WORDS ((size_t)1 << 19)
-#define GROUPS_MAX  256 /* 10^9 orders; each segment behind them may have every id */
-#define HASHES      4
+#define GROUP_WORDS ((size_t)1 << 20)
+#define GROUPS_MAX  256 /* 5 * 10^8 orders; each segment behind them may have every id */
+#define HASHES      5
 #define AHEAD       8 /* ids: so far ahead memory is asked for */
 
 struct archive_ids {

@@ -10,8 +10,8 @@
  * changes, and it is small; a search looks into one segment after another.
  *
  * Before an order is written it must be known whether it is there. Which segments may have an id is kept in memory, for the
- * writer and for who looks for many ids: 16 bits an order, of which an id has four; they say "may" for one in some hundred
- * ids that are not there. */
+ * writer and for who looks for many ids: 32 bits an order, of which an id has five; where it is not, they say "may" once in
+ * 16 000 times. Each time costs a look into the database. */
 #ifndef ARCHIVE_STORE_INDEX_H
 #define ARCHIVE_STORE_INDEX_H
 

@@ -110,54 +110,86 @@ static void test_entries(void)
 		const char *what;
 		struct archive_turn orders, inventory;
 		enum archive_turns turn;
+		size_t events;
 		size_t entries;
 	} rows[] = {
-		{ "nothing is known yet", { .ms = 0 }, { .ms = 0 }, ARCHIVE_READ_BOTH, 256 },
+		{ "nothing is known yet",
+		  { .ms = 0 },
+		  { .ms = 0 },
+		  ARCHIVE_READ_BOTH,
+		  ENOUGH - 800,
+		  256 },
 		{ "nothing is there",
 		  { .entries = 5, .events = 5 },
 		  { .entries = 5, .events = 5 },
 		  ARCHIVE_READ_NONE,
+		  ENOUGH - 800,
 		  256 },
 		{ "small entries, of one",
 		  { .entries = 256, .events = 300 },
 		  { .ms = 0 },
 		  ARCHIVE_READ_ORDERS,
+		  ENOUGH - 800,
 		  256 },
 		{ "entries that could not be read",
 		  { .entries = 9 },
 		  { .entries = 9 },
 		  ARCHIVE_READ_BOTH,
+		  ENOUGH - 800,
 		  256 },
 		{ "large ones, of both",
 		  { .entries = 10, .events = 1000 },
 		  { .entries = 10, .events = 500 },
 		  ARCHIVE_READ_BOTH,
+		  ENOUGH - 800,
 		  80 },
 		{ "inventory's are larger",
 		  { .entries = 10, .events = 1000 },
 		  { .entries = 10, .events = 2000 },
 		  ARCHIVE_READ_BOTH,
+		  ENOUGH - 800,
 		  40 },
 		{ "the orders alone",
 		  { .entries = 10, .events = 1000 },
 		  { .entries = 10, .events = 2000 },
 		  ARCHIVE_READ_ORDERS,
+		  ENOUGH - 800,
 		  8 },
 		{ "inventory alone",
 		  { .entries = 10, .events = 1000 },
 		  { .entries = 10, .events = 2000 },
 		  ARCHIVE_READ_INVENTORY,
+		  ENOUGH - 800,
+		  4 },
+		{ "the orders alone, of a batch that is small",
+		  { .entries = 10, .events = 1000 },
+		  { .entries = 10, .events = 2000 },
+		  ARCHIVE_READ_ORDERS,
+		  ENOUGH / 2,
+		  62 },
+		{ "inventory alone, of a batch that is empty",
+		  { .entries = 10, .events = 1000 },
+		  { .entries = 10, .events = 2000 },
+		  ARCHIVE_READ_INVENTORY,
+		  0,
+		  40 },
+		{ "inventory alone, of a batch that is large enough",
+		  { .entries = 10, .events = 1000 },
+		  { .entries = 10, .events = 2000 },
+		  ARCHIVE_READ_INVENTORY,
+		  MAX,
 		  4 },
 		{ "one at least",
 		  { .entries = 1, .events = 5000 },
 		  { .ms = 0 },
 		  ARCHIVE_READ_ORDERS,
+		  ENOUGH - 800,
 		  1 },
 	};
 
 	for (size_t i = 0; i < RT_LENGTH(rows); i++)
-		TEST_ROW(archive_turn_entries(&rows[i].orders, &rows[i].inventory, rows[i].turn) ==
-				 rows[i].entries,
+		TEST_ROW(archive_turn_entries(&rows[i].orders, &rows[i].inventory, rows[i].turn,
+					      rows[i].events) == rows[i].entries,
 			 rows[i].what);
 }
 
@@ -172,7 +204,7 @@ static void test_batches_end_evenly(void)
 		size_t events = 0;
 
 		while (next != ARCHIVE_READ_NONE) {
-			size_t entries = archive_turn_entries(&orders, &inventory, next);
+			size_t entries = archive_turn_entries(&orders, &inventory, next, events);
 
 			if ((next & ARCHIVE_READ_ORDERS) != 0)
 				orders = (struct archive_turn){ true, orders.ms + entries, entries,
