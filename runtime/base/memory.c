@@ -17,6 +17,8 @@
 
 #define LOOKS          3
 #define WORTH_IT_BYTES ((size_t)1 << 20)
+#define PAUSE_FACTOR   1000
+#define PAUSE_MAX_NS   (INT64_C(10) * 1000 * 1000 * 1000)
 
 /* What the process has of the machine's memory. 0: the kernel does not say. */
 static size_t resident_bytes(void)
@@ -38,6 +40,11 @@ static size_t resident_bytes(void)
 void rt_memory_begin(void)
 {
 	(void)mallopt(M_ARENA_MAX, 1);
+}
+
+int64_t rt_memory_pause_ns(int64_t took_ns)
+{
+	return RT_MIN(took_ns, PAUSE_MAX_NS / PAUSE_FACTOR) * PAUSE_FACTOR;
 }
 
 void rt_memory_return(void)

@@ -5,9 +5,13 @@
 #ifndef RT_MEMORY_H
 #define RT_MEMORY_H
 
-/* Call it about once a second, on one thread. It takes time only when there is something to give back: some
- * milliseconds for 100 MiB, about half of one each third time under full load. */
+#include <stdint.h>
+
+/* Call it about once a second, on one thread. It takes some milliseconds when there are 100 MiB to give back; else it
+ * looks at each free piece of the heap, which takes as long when there are many. */
 void rt_memory_return(void);
+/* How long to leave it alone after it has taken so long: so it takes a thousandth of the time at most. */
+int64_t rt_memory_pause_ns(int64_t took_ns);
 /* At the start, before there are threads: all share one heap. What lies between many heaps' pieces is given back to nobody, and but
  * for the loop's thread hardly any allocates. */
 void rt_memory_begin(void);

@@ -44,6 +44,7 @@ struct life {
 	struct rt_config_program program; /* of the common settings and the definition's */
 	struct rt_check serving;
 	struct rt_timer delay_timer, stop_timer, beat_timer;
+	int64_t return_memory_ns; /* not before then */
 	bool draining;
 	struct rt_process *process; /* its metrics */
 };
@@ -486,6 +487,18 @@ static void fill_standard_files(void)
 		close(fd);
 }
 
+/* Less often the longer it takes. */
+static void return_memory(struct life *life)
+{
+	int64_t began_ns = rt_monotonic_ns(), ended_ns;
+
+	if (began_ns < life->return_memory_ns)
+		return;
+	rt_memory_return();
+	ended_ns = rt_monotonic_ns();
+	life->return_memory_ns = ended_ns + rt_memory_pause_ns(ended_ns - began_ns);
+}
+
 /* Each second, as long as the loop turns. */
 static void beat(struct rt_timer *timer)
 {
@@ -494,7 +507,7 @@ static void beat(struct rt_timer *timer)
 	rt_admin_alive(life->service.admin, LOOP_STUCK_MS);
 	rt_log_flush(0);
 	rt_server_rest(life->service.server);
-	rt_memory_return();
+	return_memory(life);
 	rt_timer_start(life->service.loop, timer, BEAT_MS, beat);
 }
 

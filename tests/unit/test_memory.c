@@ -128,11 +128,21 @@ static void what_comes_and_goes_stays(void)
 	free(blocks[BLOCKS - 1]);
 }
 
+/* A thousandth of the time at most, unless that were ten seconds. */
+static void what_takes_long_is_done_less_often(void)
+{
+	CU_ASSERT_EQUAL(rt_memory_pause_ns(0), 0);
+	CU_ASSERT_EQUAL(rt_memory_pause_ns(20 * 1000), 20 * 1000 * 1000);
+	CU_ASSERT_EQUAL(rt_memory_pause_ns(7 * 1000 * 1000), INT64_C(7000000000));
+	CU_ASSERT_EQUAL(rt_memory_pause_ns(60 * 1000 * 1000), INT64_C(10000000000));
+}
+
 static const struct test tests[] = {
 	{ "what is unused goes back", what_is_unused_goes_back },
 	{ "what is unused later goes back", what_is_unused_later_goes_back },
 	{ "what was needed between looks goes back", what_was_needed_between_looks_goes_back },
 	{ "what comes and goes stays", what_comes_and_goes_stays },
+	{ "what takes long is done less often", what_takes_long_is_done_less_often },
 };
 
 TESTS_MAIN("memory", tests)
