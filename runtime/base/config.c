@@ -14,6 +14,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "text.h"
 
@@ -502,16 +503,55 @@ static bool answer(struct reading *reading)
 
 static int fill(const struct reading *reading, void *settings)
 {
-	for (size_t i = 0; i < reading->count; i++) {
+	int rc = RT_OK;
+
+	for (size_t i = 0; rc == RT_OK && i < reading->count; i++) {
 		struct origin origin;
-		int rc;
 
 		resolve(reading, i, &origin);
 		rc = set_value(reading, &reading->program->settings[i], &origin, settings);
-		if (rc != RT_OK)
-			return rc;
 	}
-	return RT_OK;
+	return rc;
+}
+
+static bool is_variable(const struct reading *reading, const char *text, size_t length)
+{
+	static const char target[] =
+		"_TARGET"; /* TANDEM_ORDER_TARGET is of others: --order-target */
+
+	if (length > strlen(target) &&
+	    memcmp(text + length - strlen(target), target, strlen(target)) == 0)
+		return true;
+	for (size_t i = 0; i < reading->count; i++) {
+		const struct rt_setting *setting = &reading->program->settings[i];
+		char name[128];
+
+		variable_name(name, sizeof(name), reading->program->service, setting->name);
+		if (setting->type != RT_SETTING_ACTION && strlen(name) == length &&
+		    memcmp(name, text, length) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The program's own variables that are no settings. Their values are not shown: they may be secrets. */
+static void name_unknown_variables(const struct reading *reading)
+{
+	char own[128];
+
+	variable_name(own, sizeof(own), reading->program->service, "");
+	for (char *const *variable = environ; *variable != NULL; variable++) {
+		size_t length = strcspn(*variable, "=");
+		char *shown;
+
+		if (strncmp(*variable, own, strlen(own)) != 0 ||
+		    is_variable(reading, *variable, length))
+			continue;
+		shown = rt_text_shown(*variable, RT_MIN(length, (size_t)99));
+		fprintf(stderr, "%s: %s: there is no such setting, it is ignored\n", reading->name,
+			shown);
+		free(shown);
+	}
 }
 
 int rt_config_read(const struct rt_config_program *program, int argc, char **argv, void *settings,
@@ -527,6 +567,8 @@ int rt_config_read(const struct rt_config_program *program, int argc, char **arg
 		end = answer(&reading);
 	if (rc == RT_OK && !end)
 		rc = fill(&reading, settings);
+	if (rc == RT_OK && !end)
+		name_unknown_variables(&reading);
 	if (rc == RT_OK && !end && asked(&reading, KEY_PRINT)) {
 		for (size_t i = 0; i < reading.count; i++)
 			print_value(&program->settings[i], settings);

@@ -4,7 +4,9 @@
  * A setting named "redis-port" of the service "order" is, strongest first: the flag --redis-port,
  * the variable TANDEM_ORDER_REDIS_PORT, the variable TANDEM_REDIS_PORT, its default. Only the
  * strongest is looked at; a variable that is empty counts as not set. A bad value or an unknown
- * flag stops the start with a line naming the flag or variable and the limit. */
+ * flag stops the start with a line naming the flag or variable and the limit. A variable that begins with
+ * TANDEM_ORDER_ and is no setting's, such as a misspelt one, gets a line and is ignored: what is read by services
+ * of several versions may have it. */
 #ifndef RT_CONFIG_H
 #define RT_CONFIG_H
 

@@ -306,6 +306,37 @@ static void refused(void)
 	unsetenv("TANDEM_ORDER_FAST");
 }
 
+/* Of the program's own variables alone, and never the value. */
+static void unknown_variables(void)
+{
+	setenv("TANDEM_ORDER_REDIS_PROT", "secret", 1);
+	setenv("TANDEM_ORDER_ACT", "1", 1);
+	setenv("TANDEM_ORDER_REDIS_PORT", "7000", 1);
+	setenv("TANDEM_ORDERLY", "1", 1);
+	setenv("TANDEM_ORDER_TARGET", "order:50052", 1); /* a setting of the gateway's */
+	setenv("TANDEM_INVENTORY_ANYTHING", "1", 1);
+	CU_ASSERT_EQUAL(read_settings(NULL, NULL, NULL), RT_OK);
+	CU_ASSERT_EQUAL(got.port, 7000);
+	CU_ASSERT_PTR_NOT_NULL(strstr(err,
+				      "tandem-order: TANDEM_ORDER_REDIS_PROT: there is no such "
+				      "setting, it is ignored\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(err, "TANDEM_ORDER_ACT: there is no such setting"));
+	CU_ASSERT_PTR_NULL(strstr(err, "secret"));
+	CU_ASSERT_PTR_NULL(strstr(err, "REDIS_PORT"));
+	CU_ASSERT_PTR_NULL(strstr(err, "ORDERLY"));
+	CU_ASSERT_PTR_NULL(strstr(err, "TARGET"));
+	CU_ASSERT_PTR_NULL(strstr(err, "INVENTORY"));
+	rt_config_done(&program, &got);
+	CU_ASSERT_EQUAL(read_settings("--version", NULL, NULL), RT_OK);
+	CU_ASSERT_STRING_EQUAL(err, "");
+	unsetenv("TANDEM_ORDER_REDIS_PROT");
+	unsetenv("TANDEM_ORDER_ACT");
+	unsetenv("TANDEM_ORDER_REDIS_PORT");
+	unsetenv("TANDEM_ORDERLY");
+	unsetenv("TANDEM_ORDER_TARGET");
+	unsetenv("TANDEM_INVENTORY_ANYTHING");
+}
+
 static void printed(void)
 {
 	CU_ASSERT_EQUAL(
@@ -364,6 +395,7 @@ static const struct test tests[] = {
 	{ "flag, own variable, common variable, default", strongest_wins },
 	{ "the words for true and false, and an action", flags_and_actions },
 	{ "bad values and flags are refused by name and limit", refused },
+	{ "variables that are no settings", unknown_variables },
 	{ "print-config and version", printed },
 	{ "help shows defaults, limits and variables", helped },
 };
