@@ -1,7 +1,7 @@
 /* archive.h - the archive: a context that reads. It keeps what happened to orders and stock in a database
  * (store.h), where they can be searched for and exported; and says which orders need not be kept in Redis any more.
  *
- *   reader.c          reads the streams of a partition, a batch at a time, and says how far they are stored
+ *   reader.c …        reads the streams of a partition, a batch at a time, and says how far they are stored
  *   release.c         says which orders may be dropped
  *   worker.c          the threads that use the database
  *   store.c …         the database
