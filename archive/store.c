@@ -242,16 +242,20 @@ static size_t find_orders(struct archive_store *store, const struct archive_batc
 			  struct archive_known **list)
 {
 	const struct archive_event *events = batch->events;
+	uint32_t hashes[AHEAD]; /* of the next events */
 	size_t count = 0;
 
+	for (size_t i = 0; i < RT_MIN(batch->event_count, (size_t)AHEAD); i++)
+		hashes[i] = archive_known_ahead(&store->orders, &events[i].subject);
 	for (size_t i = 0; i < batch->event_count; i++) {
 		struct archive_known *known = NULL;
 
-		if (i + AHEAD < batch->event_count)
-			archive_known_ahead(&store->orders, &events[i + AHEAD].subject);
 		if (concerns_order(&events[i]))
 			known = archive_known_find(&store->orders, &events[i].subject,
-						   store->batches);
+						   hashes[i % AHEAD], store->batches);
+		if (i + AHEAD < batch->event_count)
+			hashes[i % AHEAD] =
+				archive_known_ahead(&store->orders, &events[i + AHEAD].subject);
 		store->known[i] = known;
 		if (known == NULL || known->looked_up)
 			continue;

@@ -141,14 +141,13 @@ static struct archive_known *new_known(struct archive_known_orders *orders, uint
 }
 
 struct archive_known *archive_known_find(struct archive_known_orders *orders,
-					 const struct archive_text *order_id, uint64_t batch)
+					 const struct archive_text *order_id, uint32_t hash,
+					 uint64_t batch)
 {
 	char id[ARCHIVE_ID_BYTES];
 	struct archive_known *known = NULL;
-	uint32_t hash;
 
 	id_from(order_id, id);
-	hash = hash_of(id);
 	make_room(orders);
 	for (size_t at = place_of(orders, hash); orders->places[at].known != NULL;
 	     at = next_place(orders, at))
@@ -188,15 +187,17 @@ void archive_known_forget_all(struct archive_known_orders *orders)
 
 /* ---- what is needed soon ---- */
 
-void archive_known_ahead(const struct archive_known_orders *orders,
-			 const struct archive_text *order_id)
+uint32_t archive_known_ahead(const struct archive_known_orders *orders,
+			     const struct archive_text *order_id)
 {
 	char id[ARCHIVE_ID_BYTES];
+	uint32_t hash;
 
-	if (orders->place_count == 0)
-		return;
 	id_from(order_id, id);
-	__builtin_prefetch(&orders->places[place_of(orders, hash_of(id))], 1);
+	hash = hash_of(id);
+	if (orders->place_count > 0)
+		__builtin_prefetch(&orders->places[place_of(orders, hash)], 1);
+	return hash;
 }
 
 void archive_known_near(const struct archive_known *known)

@@ -58,12 +58,13 @@ struct archive_known_orders {
 	size_t place_count;
 };
 
+/* It will be found soon. Returns the id's hash. */
+uint32_t archive_known_ahead(const struct archive_known_orders *orders,
+			     const struct archive_text *order_id);
 /* The one with this id, or a new one. `batch` is greater than that of the batch before. */
 struct archive_known *archive_known_find(struct archive_known_orders *orders,
-					 const struct archive_text *order_id, uint64_t batch);
-/* It will be found soon. */
-void archive_known_ahead(const struct archive_known_orders *orders,
-			 const struct archive_text *order_id);
+					 const struct archive_text *order_id, uint32_t hash,
+					 uint64_t batch);
 /* It, and what it points to, will be used soon: first one, then the other. Both take NULL. */
 void archive_known_near(const struct archive_known *known);
 void archive_known_nearer(const struct archive_known *known);

@@ -39,6 +39,12 @@ static void add(struct model *model, uint32_t number, size_t max)
 	model->list[model->count++] = number;
 }
 
+static struct archive_known *found(struct archive_known_orders *orders,
+				   const struct archive_text *id, uint64_t batch)
+{
+	return archive_known_find(orders, id, archive_known_ahead(orders, id), batch);
+}
+
 static uint32_t next_random(uint32_t *state)
 {
 	return *state = *state * UINT32_C(1664525) + UINT32_C(1013904223);
@@ -58,8 +64,7 @@ static void test_as_a_list(void)
 		const struct archive_text id = id_of(text, number);
 		struct archive_known *known;
 
-		archive_known_ahead(&orders, &id);
-		known = archive_known_find(&orders, &id, batch);
+		known = found(&orders, &id, batch);
 		wrong += strcmp(known->order_id, text) != 0;
 		wrong += known->version != (has(&model, number) ? number : 0);
 		if (!has(&model, number))
@@ -84,13 +89,13 @@ static void test_a_large_batch(void)
 		for (uint32_t i = 0; i < IDS; i++) {
 			const struct archive_text id = id_of(text, i);
 
-			list[i] = archive_known_find(&orders, &id, batch);
+			list[i] = found(&orders, &id, batch);
 		}
 		CU_ASSERT(orders.count == IDS);
 		for (uint32_t i = 0; i < IDS; i++) {
 			const struct archive_text id = id_of(text, i);
 
-			CU_ASSERT(archive_known_find(&orders, &id, batch) == list[i]);
+			CU_ASSERT(found(&orders, &id, batch) == list[i]);
 			list[i]->version = i + 1;
 		}
 		archive_known_forget_oldest(&orders);
@@ -98,7 +103,7 @@ static void test_a_large_batch(void)
 		for (uint32_t i = IDS - MAX; i < IDS; i++) {
 			const struct archive_text id = id_of(text, i);
 
-			CU_ASSERT(archive_known_find(&orders, &id, batch)->version == i + 1);
+			CU_ASSERT(found(&orders, &id, batch)->version == i + 1);
 		}
 	}
 	archive_known_forget_all(&orders);
