@@ -205,10 +205,11 @@ static int make_partition(struct rt_context *context, int number,
 						&partition->trim_queue);
 }
 
-static int subscribe_all(struct rt_context *context, const struct rt_context_options *options,
-			 const char *consumer)
+/* To one context's streams of all partitions. */
+static int subscribe_all(struct rt_context *context,
+			 const struct rt_context_subscription *subscription,
+			 const struct rt_context_options *options, const char *consumer)
 {
-	const struct rt_context_domain *domain = context->domain;
 	int share = rt_store_redis(context->partitions[0].store)->together ? READ_TOGETHER : 1;
 	struct rt_reads *reads = NULL;
 	int rc = RT_OK;
@@ -216,11 +217,10 @@ static int subscribe_all(struct rt_context *context, const struct rt_context_opt
 	for (int p = 0; rc == RT_OK && p < context->partition_count; p++) {
 		if (p % share == 0) {
 			rt_reads_release(RT_TAKE(reads));
-			rc = rt_reads_new(context->loop, options->redis, p, domain->name, consumer,
-					  &reads);
+			rc = rt_reads_new(context->loop, options->redis, p, context->domain->name,
+					  consumer, &reads);
 		}
-		for (const struct rt_context_subscription *subscription = domain->subscriptions;
-		     rc == RT_OK && subscription->context != NULL; subscription++)
+		if (rc == RT_OK)
 			rc = subscribe(&context->partitions[p], subscription, options, consumer,
 				       reads);
 	}
@@ -238,10 +238,11 @@ static int make_members(struct rt_context *context, const struct rt_context_opti
 	if (rc == RT_OK)
 		rc = context->domain->make(context, options->domain_options, &context->data);
 	make_consumer(context, consumer, sizeof(consumer));
-	return rc != RT_OK
-		       ? rc
-		       : subscribe_all(context, options,
-				       options->consumer != NULL ? options->consumer : consumer);
+	for (const struct rt_context_subscription *subscription = context->domain->subscriptions;
+	     rc == RT_OK && subscription->context != NULL; subscription++)
+		rc = subscribe_all(context, subscription, options,
+				   options->consumer != NULL ? options->consumer : consumer);
+	return rc;
 }
 
 /* ---- start and end ---- */

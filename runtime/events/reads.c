@@ -1,4 +1,4 @@
-/* reads.c - the blocking XREADGROUP: one connection reads the streams of a partition, and of several that lie in one Redis.
+/* reads.c - the blocking XREADGROUP: one connection reads the streams of several partitions that lie in one Redis.
  *
  * A read wakes Redis and this process, whatever it brings. With a connection for each stream, the entries that are
  * written to eight partitions one after the other cost eight reads; this way about two.

@@ -14,7 +14,8 @@ struct rt_read {
 	int count_max;      /* entries */
 	int64_t block_ms;   /* how long it may wait for one; 0: not */
 	/* Exactly once, never before rt_reads_ask has returned. `entries` is an array, valid until this returns; NULL: there are
-	 * none, or the status is not RT_OK. RT_NOGROUP when this stream or its group is gone. */
+	 * none, or the status is not RT_OK. RT_NOGROUP when this stream or its group is gone. It may ask again; nobody leaves
+	 * from here. */
 	void (*done)(struct rt_read *read, int status, const struct redisReply *entries);
 };
 
