@@ -180,10 +180,9 @@ void archive_ids_note(struct archive_new_ids *ids, size_t segment, int64_t key)
 void archive_ids_add_noted(struct archive_ids *ids, struct archive_new_ids *noted)
 {
 	for (size_t i = 0; i < noted->count; i++) {
-		const struct archive_new_id *later = &noted->list[i + AHEAD];
-
 		if (i + AHEAD < noted->count)
-			archive_ids_ahead(ids, later->segment, later->key);
+			archive_ids_ahead(ids, noted->list[i + AHEAD].segment,
+					  noted->list[i + AHEAD].key);
 		archive_ids_add(ids, noted->list[i].segment, noted->list[i].key);
 	}
 	noted->count = 0;
