@@ -17,8 +17,8 @@
 
 #define LOOKS          3
 #define WORTH_IT_BYTES ((size_t)1 << 20)
-#define PAUSE_FACTOR   1000
-#define PAUSE_MAX_NS   (INT64_C(10) * 1000 * 1000 * 1000)
+#define PAUSE_FACTOR   100
+#define PAUSE_MAX_NS   (INT64_C(3) * 1000 * 1000 * 1000)
 
 /* What the process has of the machine's memory. 0: the kernel does not say. */
 static size_t resident_bytes(void)
