@@ -503,15 +503,16 @@ static bool answer(struct reading *reading)
 
 static int fill(const struct reading *reading, void *settings)
 {
-	int rc = RT_OK;
-
-	for (size_t i = 0; rc == RT_OK && i < reading->count; i++) {
+	for (size_t i = 0; i < reading->count; i++) {
 		struct origin origin;
+		int rc;
 
 		resolve(reading, i, &origin);
 		rc = set_value(reading, &reading->program->settings[i], &origin, settings);
+		if (rc != RT_OK)
+			return rc;
 	}
-	return rc;
+	return RT_OK;
 }
 
 static bool is_variable(const struct reading *reading, const char *text, size_t length)

@@ -1,7 +1,7 @@
 /* reads.c - the blocking XREADGROUP: one connection reads the streams of several partitions that lie in one Redis.
  *
  * A read wakes Redis and this process, whatever it brings. With a connection for each stream, the entries that are
- * written to eight partitions one after the other cost eight reads; this way about two.
+ * written to eight partitions one after the other cost eight reads; this way mostly one.
  *
  *   WAITS ──the one under way has ended: goes with all others that wait──▶ UNDER WAY ──▶ done
  *     └──interrupted──▶ GIVEN UP ──▶ done
