@@ -30,6 +30,18 @@ static const struct rt_setting settings_table[] = {
 	RT_SETTING_END,
 };
 
+static bool settings_good(const void *given)
+{
+	const struct order_clock *clock = &((const struct settings *)given)->order.clock;
+
+	if (clock->retry_max_ms >= clock->retry_min_ms)
+		return true;
+	RT_LOG(RT_ERROR, "--retry-max must be at least --retry-min",
+	       RT_I("retry_max_ms", clock->retry_max_ms),
+	       RT_I("retry_min_ms", clock->retry_min_ms));
+	return false;
+}
+
 int main(int argc, char **argv)
 {
 	const struct rt_context_program program = {
@@ -41,6 +53,7 @@ int main(int argc, char **argv)
 		.settings = settings_table,
 		.settings_size = sizeof(struct settings),
 		.options_offset = offsetof(struct settings, order),
+		.settings_good = settings_good,
 	};
 
 	return rt_context_run(&program, argc, argv);

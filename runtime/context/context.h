@@ -163,6 +163,8 @@ struct rt_context_program {
 	const struct rt_setting *settings; /* its own, added to the common ones; NULL: none */
 	size_t settings_size;              /* of the struct they point into */
 	size_t options_offset;             /* in it: what the domain's `make` is given */
+	/* What its table cannot check; logs which setting is wrong. NULL: nothing. */
+	bool (*settings_good)(const void *settings);
 };
 /* The whole life of the program; returns the exit code. */
 int rt_context_run(const struct rt_context_program *program, int argc, char **argv);

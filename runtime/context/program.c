@@ -167,7 +167,7 @@ static struct rt_events_options events_options(const struct rt_context_settings 
 	options.parked_max = (int)settings->parked_max;
 	options.deliveries_max = (int)settings->deliveries_max;
 	options.retry_min_ms = settings->event_retry_min_ms;
-	options.retry_max_ms = RT_MAX(settings->event_retry_min_ms, settings->event_retry_max_ms);
+	options.retry_max_ms = settings->event_retry_max_ms;
 	options.claim_idle_ms = settings->claim_idle_ms;
 	options.claim_every_ms = settings->claim_every_ms;
 	options.consumer_idle_ms = settings->consumer_idle_ms;
@@ -269,8 +269,13 @@ static bool settings_good(const struct rt_context_settings *settings)
 		 strcmp(settings->durability, "replicated") != 0)
 		RT_LOG(RT_ERROR, "--durability must be local or replicated",
 		       RT_S("durability", settings->durability));
+	else if (settings->event_retry_max_ms < settings->event_retry_min_ms)
+		RT_LOG(RT_ERROR, "--event-retry-max must be at least --event-retry-min",
+		       RT_I("event_retry_max_ms", settings->event_retry_max_ms),
+		       RT_I("event_retry_min_ms", settings->event_retry_min_ms));
 	else
-		return true;
+		return program.definition->settings_good == NULL ||
+		       program.definition->settings_good(settings);
 	return false;
 }
 

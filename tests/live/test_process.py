@@ -117,6 +117,17 @@ class Start(tandem.Live):
                     self.assertIn(f"a target is no list of addresses like host:port,host:port flag=--{name}-target target={target}",
                                   process.text())
 
+    def test_settings_that_do_not_agree(self):
+        retries = ("--event-retry-min", "20s"), "--event-retry-max must be at least --event-retry-min event_retry_max_ms=10000 event_retry_min_ms=20000"
+        for name, arguments, why in (
+            *((name, *retries) for name in tandem.CONTEXTS),
+            ("order", ("--retry-min", "31s"), "--retry-max must be at least --retry-min retry_max_ms=30000 retry_min_ms=31000"),
+        ):
+            with self.subTest(process=name, arguments=arguments):
+                process = self.start(name, *arguments, env={f"TANDEM_{name.upper()}_{one}": "127.0.0.1:0" for one in ("LISTEN", "ADMIN_LISTEN")})
+                self.assertEqual(process.wait(), 1)
+                self.assertIn(why, process.text())
+
     def test_passwords(self):
         """A damaged file ends the start; a wrong password is tried, and logged once."""
         folder = self.tandem.folder
