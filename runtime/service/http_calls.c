@@ -5,9 +5,9 @@
  *     begin           may it, and what is it?
  *     take_body       as it comes
  *     ask             messages → protobuf  ───▶  start        rt_http_call_start
- *                     set aside                  on_message   kept in `answers`; woken, if it streams
- *                                                done         the status is there; woken
- *   respond_unary     an answer of Connect
+ *                     set aside                  on_message   kept in `answers`; woken, if there may be more
+ *                                                done         the status is there; woken, a long one in its turn
+ *   respond_one       an answer that is the only one
  *   read_stream       all others, as they come ▶ sent         the handler may go on
  *   on_end            answered, or gone        ▶ left         the call is cancelled
  *
@@ -18,7 +18,10 @@
  *
  * What is held is bounded: a body by the largest message; all bodies and answers together by HELD_MAX_BYTES, beyond which
  * requests are refused, but for small ones (SMALL_BYTES) whose answers are small, so that large ones do not keep others out;
- * connections by CONNECTIONS_MAX: for one more one without a call goes. */
+ * connections by CONNECTIONS_MAX: for one more one without a call goes.
+ *
+ * Writing a long answer as JSON takes milliseconds, and libmicrohttpd's thread goes through all connections that it may go on with
+ * before it reads again. So of long answers it may go on with one at a time (`turns`): requests of others come in between. */
 #include "http_calls_internal.h"
 
 #include <poll.h>
@@ -42,6 +45,7 @@
 #define HELD_MAX_BYTES  (INT64_C(48) * 1024 * 1024)
 #define NO_ROOM         "requests and answers of others take %lld bytes, which is all there is"
 #define SMALL_BYTES     ((size_t)16 * 1024)
+#define LONG_BYTES      ((size_t)16 * 1024) /* as protobuf; it takes a quarter of a millisecond */
 #define BLOCK_BYTES     (32 * 1024)
 #define RETRY_MS        1000
 #define PREFLIGHT_AGE   "7200"
@@ -64,10 +68,11 @@ struct rt_http_calls {
 	struct rt_timer look_timer;
 	pthread_mutex_t lock; /* of what follows, and of what exchanges say is behind it */
 	struct rt_list exchanges;
+	struct rt_list turns; /* exchanges whose answers are long; the first is awake */
 	size_t exchange_count;
 	size_t pending; /* calls that have not ended, and tasks that have not run */
 	int64_t held_bytes;
-	bool closing;
+	bool closing, given_up; /* answers that are not written are not written any more */
 	struct rt_timer closing_timer;
 	int64_t close_by_ms;
 	void (*closed)(void *user);
@@ -94,7 +99,7 @@ struct exchange {
 	int64_t timeout_ms;
 	bool preflight, asked, called;
 	bool closes; /* the connection, when it is answered */
-	bool one_answer; /* the method does not stream; messages of those that do wait for the client one by one */
+	bool one_answer; /* the method answers once; messages of those that stream wait for the client one by one */
 	unsigned int refused; /* its status of HTTP; 0: it is not */
 	struct rt_status refusal;
 	/* What is being sent; the same thread. */
@@ -106,6 +111,7 @@ struct exchange {
 	struct rt_task start_task, left_task, sent_task;
 	/* Behind the lock. */
 	struct rt_list link; /* calls->exchanges */
+	struct rt_list turn; /* calls->turns; empty: it waits for none */
 	int users;
 	int fd;
 	int64_t begun_ms;
@@ -227,6 +233,32 @@ static void wake(struct exchange *exchange)
 	MHD_resume_connection(exchange->connection);
 }
 
+/* Its only answer is there, or a status. The lock is held. */
+static void wake_in_turn(struct exchange *exchange)
+{
+	struct rt_list *turns = &exchange->calls->turns;
+	bool first = rt_list_empty(turns);
+
+	if (exchange->format.json && exchange->answers != NULL && !exchange->left &&
+	    exchange->answers->bytes.length > LONG_BYTES) {
+		rt_list_push(turns, &exchange->turn);
+		if (!first)
+			return;
+	}
+	wake(exchange);
+}
+
+/* Its answer is written, or nobody waits for it any longer. The lock is held. */
+static void pass_turn(struct exchange *exchange)
+{
+	struct rt_list *turns = &exchange->calls->turns;
+	bool first = turns->next == &exchange->turn;
+
+	rt_list_remove(&exchange->turn);
+	if (first && !rt_list_empty(turns))
+		wake(RT_CONTAINER_OF(turns->next, struct exchange, turn));
+}
+
 /* The lock is held. */
 static void set_aside(struct exchange *exchange)
 {
@@ -254,7 +286,7 @@ static void on_message(struct rt_http_call *call, struct rt_buf *bytes)
 	exchange->answers_end = &answer->next;
 	hold(exchange, (int64_t)answer->bytes.length);
 	/* The only answer of a call is not read before its status is there. */
-	if (exchange->format.protocol != HTTP_CONNECT)
+	if (!exchange->one_answer)
 		wake(exchange);
 	pthread_mutex_unlock(&exchange->calls->lock);
 }
@@ -270,7 +302,10 @@ static void done(struct rt_http_call *call, const struct rt_status *status)
 		say_no_room(&exchange->status);
 	exchange->ended = true;
 	exchange->under_way = false;
-	wake(exchange);
+	if (exchange->one_answer)
+		wake_in_turn(exchange);
+	else
+		wake(exchange);
 	pthread_mutex_unlock(&calls->lock);
 	finished(exchange);
 }
@@ -539,6 +574,29 @@ static enum MHD_Result respond_stream(struct exchange *exchange)
 		     exchange->format.content_type);
 }
 
+static enum MHD_Result respond_one(struct exchange *exchange)
+{
+	struct rt_http_calls *calls = exchange->calls;
+	enum MHD_Result result;
+	bool given_up;
+
+	pthread_mutex_lock(&calls->lock);
+	given_up = calls->given_up;
+	pthread_mutex_unlock(&calls->lock);
+	if (given_up) {
+		result = MHD_NO;
+	} else if (exchange->format.protocol == HTTP_CONNECT) {
+		result = respond_unary(exchange);
+	} else {
+		(void)next_text(exchange); /* written now: it is its turn */
+		result = respond_stream(exchange);
+	}
+	pthread_mutex_lock(&calls->lock);
+	pass_turn(exchange);
+	pthread_mutex_unlock(&calls->lock);
+	return result;
+}
+
 /* Envelopes say how it ended by themselves. */
 static enum MHD_Result respond_refusal(struct exchange *exchange)
 {
@@ -779,6 +837,7 @@ static struct exchange *exchange_new(struct rt_http_calls *calls, struct MHD_Con
 	exchange->fd =
 		MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	pthread_mutex_lock(&calls->lock);
+	rt_list_init(&exchange->turn);
 	rt_list_init(&exchange->link);
 	rt_list_push(&calls->exchanges, &exchange->link);
 	calls->exchange_count++;
@@ -827,7 +886,6 @@ static void take_body(struct exchange *exchange, const char *data, size_t length
 static enum MHD_Result ask(struct exchange *exchange)
 {
 	struct rt_http_calls *calls = exchange->calls;
-	bool unary = exchange->format.protocol == HTTP_CONNECT;
 
 	if (exchange->refused == 0 && !exchange->preflight &&
 	    !http_messages_read(&exchange->format, exchange->method->input, &exchange->body,
@@ -844,7 +902,7 @@ static enum MHD_Result ask(struct exchange *exchange)
 	if (exchange->refused == 0 && !exchange->preflight) {
 		exchange->under_way = true;
 		post(exchange, &exchange->start_task);
-		if (unary)
+		if (exchange->one_answer)
 			set_aside(exchange);
 	}
 	pthread_mutex_unlock(&calls->lock);
@@ -854,7 +912,7 @@ static enum MHD_Result ask(struct exchange *exchange)
 		return respond_preflight(exchange);
 	exchange->called = true;
 	rt_connection_call(exchange->fd, true);
-	return unary ? MHD_YES : respond_stream(exchange);
+	return exchange->one_answer ? MHD_YES : respond_stream(exchange);
 }
 
 static enum MHD_Result on_request(void *user, struct MHD_Connection *connection, const char *url,
@@ -875,7 +933,7 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 		return MHD_YES;
 	}
 	if (exchange->asked)
-		return respond_unary(exchange);
+		return respond_one(exchange);
 	exchange->asked = true;
 	return ask(exchange);
 }
@@ -895,6 +953,7 @@ static void on_end(void *user, struct MHD_Connection *connection, void **state,
 	rt_list_remove(&exchange->link);
 	calls->exchange_count--;
 	exchange->left = true;
+	pass_turn(exchange);
 	if (exchange->under_way)
 		post(exchange, &exchange->left_task);
 	pthread_mutex_unlock(&calls->lock);
@@ -919,6 +978,16 @@ static bool is_answering(const struct rt_http_calls *calls)
 	return false;
 }
 
+/* Nothing may be set aside when libmicrohttpd ends. The lock is held. */
+static void give_up_answers(struct rt_http_calls *calls)
+{
+	struct rt_list *link;
+
+	calls->given_up = true;
+	while ((link = rt_list_pop(&calls->turns)) != NULL)
+		wake(RT_CONTAINER_OF(link, struct exchange, turn));
+}
+
 /* Answers get the time to go; what is under way on the loop has to end first. */
 static void close_if_done(struct rt_timer *timer)
 {
@@ -927,6 +996,8 @@ static void close_if_done(struct rt_timer *timer)
 
 	pthread_mutex_lock(&calls->lock);
 	done_with = calls->pending == 0 && (!is_answering(calls) || now_ms() >= calls->close_by_ms);
+	if (done_with)
+		give_up_answers(calls);
 	pthread_mutex_unlock(&calls->lock);
 	if (done_with)
 		calls->closed(calls->closed_user);
@@ -970,6 +1041,7 @@ int rt_http_calls_new(struct rt_loop *loop, const struct rt_http_calls_options *
 	calls->message_max_bytes = (size_t)options->message_max_bytes;
 	calls->tls = options->tls != NULL;
 	rt_list_init(&calls->exchanges);
+	rt_list_init(&calls->turns);
 	pthread_mutex_init(&calls->lock, NULL);
 	add_metrics(calls, options->metrics);
 	rc = http_origins_read(options->allow_origins, &calls->origins);

@@ -20,6 +20,7 @@ ORDERS, INVENTORY = (f"/{name}/" for name in (tandem.ORDER_SERVICE, tandem.INVEN
 PAGE = "https://shop.example"
 JSON, PROTO, STREAM, WEB, TEXT = ("application/" + kind for kind in (
     "json", "proto", "connect+json", "grpc-web+proto", "grpc-web-text"))
+WEB_JSON = "application/grpc-web+json"
 END, TRAILERS = 2, 0x80
 
 
@@ -74,7 +75,9 @@ class Calls:
 
 
 class Plain(Calls, tandem.Live):
-    ENV = {"TANDEM_GATEWAY_HTTP_ALLOW_ORIGIN": PAGE, "TANDEM_MESSAGE_MAX": "16KiB", "TANDEM_DRAIN_TIMEOUT": "1s"}
+    ENV = {"TANDEM_GATEWAY_HTTP_ALLOW_ORIGIN": PAGE, "TANDEM_MESSAGE_MAX": "16KiB", "TANDEM_DRAIN_DELAY": "0s",
+           "TANDEM_DRAIN_TIMEOUT": "1s"}
+    LINES = {"lines": [{"sku": "tea", "quantity": 1}]}
 
     def setUp(self):
         self.stock("tea", 100)
@@ -294,6 +297,50 @@ class Plain(Calls, tandem.Live):
         ran = subprocess.run(["node", "--input-type=module"], input=program, capture_output=True, text=True, check=False)
         self.assertRegex(ran.stdout, "^ord_[0-9a-z]{26} ORDER_STATUS_RESERVED\n$", ran.stderr)
 
+    LIST_MANY = json.dumps({"customerId": "many", "pageSize": 400}).encode()
+
+    def place_many(self):
+        """A list of them is half a MiB."""
+        labels = {f"key{n}": 250 * "v" for n in range(4)}
+        for batch in range(40):
+            requests = [{"customer_id": "many", "request_id": f"{batch}-{n}", "labels": labels} | self.LINES for n in range(10)]
+            self.order.BatchPlaceOrders(requests=requests)
+
+    def ask_for_long_answers(self, count):
+        """[(connection, kind)]: so many calls whose answers are not read."""
+        asked, request = [], self.LIST_MANY
+        for n in range(count):
+            kind = (JSON, WEB_JSON)[n % 2]
+            connection = self.connection()
+            connection.request("POST", ORDERS + "ListOrders", envelope(request) if kind == WEB_JSON else request, {"content-type": kind})
+            asked.append((connection, kind))
+        return asked
+
+    def test_long_answers(self):
+        """They are written one after the other: each comes, whichever of the clients before went away, or does not read."""
+        self.place_many()
+        unread = socket.create_connection(("127.0.0.1", self.port()))
+        self.addCleanup(unread.close)
+        unread.sendall(40 * (b"POST %sListOrders HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+                             % (ORDERS.encode(), len(self.LIST_MANY), self.LIST_MANY)))
+        for _ in range(40):  # until no more goes to the one that does not read
+            self.assertEqual(self.ask(ORDERS + "ListOrders", self.LIST_MANY)[0], 200)
+        asked = self.ask_for_long_answers(48)
+        for connection, _ in asked[::3]:
+            connection.close()
+        for n, (connection, kind) in enumerate(asked):
+            if n % 3 == 0:
+                continue
+            with connection.getresponse() as answer:
+                self.assertEqual(answer.status, 200)
+                body = answer.read()
+            if kind == WEB_JSON:
+                (_, body), (flags, end) = envelopes(body)
+                self.assertEqual((flags, trailers(end)["grpc-status"]), (TRAILERS, "0"))
+            self.assertEqual(len(json.loads(body)["orders"]), 400)
+        unread.close()
+        tandem.until(lambda: self.tandem.gateway.metric("tandem_http_held_bytes") == 0, 20 * tandem.SLOW, "nothing is held")
+
     def test_many_at_once_and_the_end(self):
         """Calls under way end with an answer when the gateway does."""
         order = self.place("tea", wait_for_decision=True)
@@ -307,6 +354,8 @@ class Plain(Calls, tandem.Live):
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             asked = [pool.submit(self.json, INVENTORY + "GetStock", {"sku": "tea"}) for _ in range(200)]
             self.assertEqual({one.result()[0] for one in asked}, {200})
+        self.place_many()
+        self.ask_for_long_answers(200)
         self.assertEqual(self.tandem.processes["gateway"].terminate(), 0)
         tails = [watch.read() for watch in watches]
         self.tandem.start("gateway")
