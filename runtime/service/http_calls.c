@@ -20,8 +20,9 @@
  * requests are refused, but for small ones (SMALL_BYTES) whose answers are small, so that large ones do not keep others out;
  * connections by CONNECTIONS_MAX: for one more one without a call goes.
  *
- * Writing a long answer as JSON takes milliseconds, and libmicrohttpd's thread goes through all connections that it may go on with
- * before it reads again. So of long answers it may go on with one at a time (`turns`): requests of others come in between. */
+ * Writing an answer as JSON takes a quarter of a millisecond for SMALL_BYTES of protobuf, and libmicrohttpd's thread goes through all
+ * connections that it may go on with before it reads again. So of longer answers it may go on with one at a time (`turns`): requests of
+ * others come in between. */
 #include "http_calls_internal.h"
 
 #include <poll.h>
@@ -45,7 +46,6 @@
 #define HELD_MAX_BYTES  (INT64_C(48) * 1024 * 1024)
 #define NO_ROOM         "requests and answers of others take %lld bytes, which is all there is"
 #define SMALL_BYTES     ((size_t)16 * 1024)
-#define LONG_BYTES      ((size_t)16 * 1024) /* as protobuf; it takes a quarter of a millisecond */
 #define BLOCK_BYTES     (32 * 1024)
 #define RETRY_MS        1000
 #define PREFLIGHT_AGE   "7200"
@@ -240,7 +240,7 @@ static void wake_in_turn(struct exchange *exchange)
 	bool first = rt_list_empty(turns);
 
 	if (exchange->format.json && exchange->answers != NULL && !exchange->left &&
-	    exchange->answers->bytes.length > LONG_BYTES) {
+	    exchange->answers->bytes.length > SMALL_BYTES) {
 		rt_list_push(turns, &exchange->turn);
 		if (!first)
 			return;

@@ -77,7 +77,7 @@ class Calls:
 class Plain(Calls, tandem.Live):
     ENV = {"TANDEM_GATEWAY_HTTP_ALLOW_ORIGIN": PAGE, "TANDEM_MESSAGE_MAX": "16KiB", "TANDEM_DRAIN_DELAY": "0s",
            "TANDEM_DRAIN_TIMEOUT": "1s"}
-    LINES = {"lines": [{"sku": "tea", "quantity": 1}]}
+    LIST_MANY = json.dumps({"customerId": "many", "pageSize": 400}).encode()
 
     def setUp(self):
         self.stock("tea", 100)
@@ -297,22 +297,19 @@ class Plain(Calls, tandem.Live):
         ran = subprocess.run(["node", "--input-type=module"], input=program, capture_output=True, text=True, check=False)
         self.assertRegex(ran.stdout, "^ord_[0-9a-z]{26} ORDER_STATUS_RESERVED\n$", ran.stderr)
 
-    LIST_MANY = json.dumps({"customerId": "many", "pageSize": 400}).encode()
-
     def place_many(self):
-        """A list of them is half a MiB."""
-        labels = {f"key{n}": 250 * "v" for n in range(4)}
+        """LIST_MANY is answered by half a MiB."""
+        same = {"customer_id": "many", "lines": [{"sku": "tea", "quantity": 1}], "labels": {f"key{n}": 250 * "v" for n in range(4)}}
         for batch in range(40):
-            requests = [{"customer_id": "many", "request_id": f"{batch}-{n}", "labels": labels} | self.LINES for n in range(10)]
-            self.order.BatchPlaceOrders(requests=requests)
+            self.order.BatchPlaceOrders(requests=[same | {"request_id": f"{batch}-{n}"} for n in range(10)])
 
     def ask_for_long_answers(self, count):
         """[(connection, kind)]: so many calls whose answers are not read."""
-        asked, request = [], self.LIST_MANY
+        asked = []
         for n in range(count):
-            kind = (JSON, WEB_JSON)[n % 2]
+            kind, body = ((JSON, self.LIST_MANY), (WEB_JSON, envelope(self.LIST_MANY)))[n % 2]
             connection = self.connection()
-            connection.request("POST", ORDERS + "ListOrders", envelope(request) if kind == WEB_JSON else request, {"content-type": kind})
+            connection.request("POST", ORDERS + "ListOrders", body, {"content-type": kind})
             asked.append((connection, kind))
         return asked
 
